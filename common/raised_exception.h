@@ -1,4 +1,4 @@
-/* raised_exception.h: the exception that is raised, as one object, on 3.11 too.
+/* raised_exception.h: the raised exception as one object, on 3.11 too.
 
    In Python: `except BaseException as error`, and `raise error` later on.
    Use: #include "raised_exception.h"; nothing to link. Both need the GIL.

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import functools
 import inspect
+import itertools
 import os
 import signal
 import subprocess
@@ -210,6 +210,18 @@ def test_a_tuple_comes_back_whole(module):
     assert module.run(is_refused_then_returns((1, 2))) == (1, 2)
 
 
+def test_a_result_that_nobody_else_holds_is_alive(module):
+    class Result:
+        alive = True
+
+    async def main():
+        with contextlib.suppress(RuntimeError):
+            await yield_item("a bad yield")
+        return Result()
+
+    assert module.run(main()).alive
+
+
 def test_steps_returns_all_that_was_yielded_and_the_result(module):
     class Item:
         pass
@@ -264,7 +276,9 @@ def test_a_pending_future_needs_an_event_loop(module):
 
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         for awaitable in (main(loop.create_future()), loop.create_future()):
-            with pytest.raises(RuntimeError, match="Future pending.*needs an event loop"):
+            with pytest.raises(
+                RuntimeError, match=r"Future pending.*needs an event loop"
+            ):
                 module.run(awaitable)
 
 
@@ -451,7 +465,7 @@ def test_a_signal_handler_that_raises_is_raised_at_the_await():
     async def main():
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.01)
-            await Awaitable(functools.partial(iter, lambda: None, "never"))
+            await Awaitable(lambda: itertools.repeat(None))
         except Alarm:
             return "rang"
 
@@ -463,7 +477,7 @@ def test_a_signal_handler_that_raises_is_raised_at_the_await():
 
 
 def test_a_thread_whose_steps_are_all_c_lets_others_run():
-    assert run_isolated("threads_manual_await.py", timeout=30) == "stopped\n"
+    assert run_isolated("threads_manual_await.py", timeout=20) == "stopped\n"
 
 
 def test_many_threads_drive_at_once(module):

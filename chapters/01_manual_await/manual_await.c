@@ -25,8 +25,8 @@ receive(PyObject *item, PyObject *yielded)
         return PyList_Append(yielded, item);
     }
     if (item != Py_None) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "waiting for %R needs an event loop", item);
+        PyErr_Format(PyExc_RuntimeError, "waiting for %R needs an event loop",
+                     item);
         return -1;
     }
     return 0;

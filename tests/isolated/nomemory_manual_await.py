@@ -19,7 +19,7 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
     print("failing allocations end free-threaded Python, with or without us")
     raise SystemExit(77)
 
-from manual_await import run, steps  # noqa: E402
+from manual_await import run, steps
 
 RESULT = object()
 

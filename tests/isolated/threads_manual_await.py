@@ -1,4 +1,4 @@
-"""Let a thread drive an awaitable whose steps are all C until the main thread ends it."""
+"""Let threads drive awaitables whose steps are all C until the main thread says."""
 
 import functools
 import threading
