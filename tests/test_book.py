@@ -13,22 +13,27 @@ book = importlib.import_module("book")
 weave = importlib.import_module("weave")
 
 
+def fail_with(problems):
+    """Fail with the problems and nothing else, if there are any."""
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("check", book.CHECKS, ids=lambda check: check.__name__[6:])
 def test_the_book_passes_the_check_of(check):
-    problems = check(ROOT)
-    assert not problems, "\n".join(["", *problems])
-
-
-def test_the_chapters_that_the_pages_run_are_built():
-    for path in ROOT.glob("chapters/[0-9]*_*/*.c"):
-        found = importlib.util.find_spec(path.stem)
-        assert found, f"{path.stem} is not built; run: python3 run.py test"
+    try:
+        fail_with(check(ROOT))
+    except weave.WeaveError as error:
+        fail_with([str(error)])
 
 
 def test_the_pages_are_equal_to_what_they_show(capsys, record_property):
+    stems = [path.stem for path in ROOT.glob("chapters/[0-9]*_*/*.c")]
+    missing = [stem for stem in stems if not importlib.util.find_spec(stem)]
+    fail_with([f"{s} is not built; run: python3 run.py test" for s in missing])
     report = weave.weave(ROOT, check=True)
     record_property("weave", str(report))
     with capsys.disabled():
         print(f"\n{report}")
-    assert not report.problems, "\n".join(["", *report.problems])
+    fail_with(report.problems)

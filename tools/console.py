@@ -1,8 +1,9 @@
 """The REPL behind the sessions of the book, in a process of its own.
 
 tools/weave.py sends one statement after another, each a line of JSON, and gets
-back what the statement wrote to sys.stdout and sys.stderr. A crash or a hang of the C under test ends this
-process and no other: faulthandler says on stderr what happened.
+back what the statement wrote to sys.stdout and sys.stderr. A crash or a hang of
+the C under test ends this process and no other; faulthandler says on stderr
+what happened.
 """
 
 import code

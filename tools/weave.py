@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cogapp import Cog
 from cogapp.cogapp import CogError, CogUserException
-from sessions import Session, run_command
+from sessions import Session, SessionError, run_command
 
 REFERENCE = "3.13"  # writes the output that differs between Python versions
 VERSION = sysconfig.get_python_version()
@@ -37,6 +37,9 @@ ADVICE = "run: python3 run.py weave"
 
 class WeaveError(CogError):
     """A page cannot be woven. The text says what is wrong and how to mend it."""
+
+
+OURS = WeaveError, SessionError
 
 
 @dataclasses.dataclass
@@ -134,9 +137,11 @@ class Page(Cog):
         try:
             self.process_file(io.StringIO(old), new, self.name, words)
         except (WeaveError, CogUserException, SyntaxError) as error:
-            what = str(error).splitlines()[-1].removeprefix("SessionError: ")
+            # cog makes a traceback into its text; we want what was raised.
+            why = error.__context__ if type(error) is CogUserException else error
+            kind = "" if isinstance(why, OURS) else f"{type(why).__name__}: "
             line = self.cogmodule.firstLineNum
-            raise WeaveError(f"{self.name}:{line}: {what}") from None
+            raise WeaveError(f"{self.name}:{line}: {kind}{why}") from None
         except CogError as error:
             pair = "each <!--cog … --> line needs an <!--end--> line below it"
             raise WeaveError(f"{error} ({pair})") from None
