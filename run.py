@@ -195,7 +195,7 @@ def make_environment():
 def build(tree, options):
     """Compile into tree, with meson's options, what has changed in the chapters."""
     stamp = tree / "stamp"
-    wanted = repr([options, *map(os.environ.get, ["CC", "CFLAGS", "LDFLAGS"])])
+    wanted = repr([*options, *map(os.environ.get, ["CC", "CFLAGS", "LDFLAGS"])])
     if not stamp.is_file() or stamp.read_text() != wanted:
         say(f"Setting up build/{HOME.name}/{tree.name} ...")
         if tree.exists():
@@ -237,7 +237,6 @@ def tour():
     bold, plain = "\033[1m", "\033[0m"
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         bold = plain = ""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     failed = 0
     for name in chapters().values():
         demo = ROOT / "chapters" / name / "demo.py"
@@ -296,12 +295,11 @@ def count(results):
 
 def test(names, sanitize):
     """Run the tests of the chapters names, or all; return 1 if any failed, else 0."""
-    tree = TREE
+    tree, options = TREE, []
     if sanitize:
         tree = HOME / "tree-sanitize"
-        prepare(tree, ["-Db_sanitize=address,undefined", "-Db_lundef=false"])
-    else:
-        prepare()
+        options = ["-Db_sanitize=address,undefined", "-Db_lundef=false"]
+    prepare(tree, options)
     stems = names or list(chapters())
     results = [tree / f"{stem}.xml" for stem in stems]
     house = []
@@ -322,7 +320,7 @@ def test(names, sanitize):
         status = status or (ended if ended != 5 else 0)
     passed, failed, skipped = count(results)
     for reason, times in skipped.most_common():
-        print(f"skipped: {times} × {reason}")
+        print(f"{times} skipped: {reason}")
     if status and not failed:
         print("A run failed although its tests did not: see above.")
     print(f"{passed} passed, {failed} failed, {sum(skipped.values())} skipped")
@@ -364,6 +362,8 @@ def main(command="--help", *words):
 
 
 if __name__ == "__main__":
+    if os.name == "posix":
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     try:
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:

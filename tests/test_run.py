@@ -26,7 +26,12 @@ CHAPTERS = ["01_tiny", "02_small"]
 
 C_SOURCE = """\
 #include <Python.h>
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+static PyModuleDef_Slot slots[] = {
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
 static struct PyModuleDef module = {
     .m_base = PyModuleDef_HEAD_INIT, .m_name = "STEM", .m_slots = slots,
 };
@@ -568,11 +573,12 @@ def test_tour_goes_on_after_a_demo_that_fails_and_exits_with_1(tiny, edit):
 
 
 @pytest.mark.once
-def test_tour_into_a_pipe_that_is_closed_ends_without_a_word(tiny):
+@pytest.mark.parametrize("word", ["tour", "--help"])
+def test_output_into_a_pipe_that_is_closed_ends_without_a_word(tiny, word):
     run(tiny, "tour")
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, tiny / "run.py", "tour"]
+    command = [sys.executable, tiny / "run.py", word]
     env = environment()
     with open(writer) as pipe:
         done = subprocess.run(command, stdout=pipe, stderr=-1, env=env, timeout=100)
@@ -621,7 +627,7 @@ def test_test_runs_everything_and_counts_it_in_its_last_line(tiny):
     done = run(tiny, "test")
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-2:] == [
-        "skipped: 2 × no moon in the sky",
+        "2 skipped: no moon in the sky",
         "3 passed, 0 failed, 2 skipped",
     ]
 
