@@ -349,6 +349,16 @@ def test_a_repr_that_fails_is_raised_at_the_await(module):
     assert module.run(main()) == ("no repr",)
 
 
+def test_a_stop_iteration_from_a_repr_ends_the_model_but_passes_through_the_c():
+    class Unprintable:
+        def __repr__(self):
+            raise StopIteration("from the repr")
+
+    assert model.run(Awaitable(lambda: iter([Unprintable()]))) == "from the repr"
+    with pytest.raises(StopIteration, match="from the repr"):
+        native.run(Awaitable(lambda: iter([Unprintable()])))
+
+
 # What goes wrong
 
 
@@ -496,6 +506,10 @@ def test_many_threads_drive_at_once(module):
     assert sorted(results) == sorted([*range(300)] * 8)
 
 
+@pytest.mark.skipif(
+    sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 15),
+    reason="threads that share a coroutine crash this Python: cpython#120321",
+)
 def test_of_many_threads_with_one_coroutine_one_gets_the_result(module):
     for _ in range(50):
         coroutine = yields_then_returns("result")

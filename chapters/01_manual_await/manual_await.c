@@ -10,6 +10,22 @@
 #include "awaitable.h"
 #include "iter_throw.h"
 
+/// Refusing what needs an event loop
+
+/* Set the exception that refuses `item`, or the one that its repr() raises.
+   Always returns -1. Borrows its argument. */
+static int
+refuse(PyObject *item)
+{
+    PyObject *message =
+        PyUnicode_FromFormat("waiting for %R needs an event loop", item);
+    if (message != NULL) {
+        PyErr_SetObject(PyExc_RuntimeError, message);
+        Py_DECREF(message);
+    }
+    return -1;
+}
+
 /// What came out
 
 /* Decide about `item`, which the awaitable has yielded. Return 0 to go on, or
@@ -24,12 +40,7 @@ receive(PyObject *item, PyObject *yielded)
     if (yielded != NULL) {
         return PyList_Append(yielded, item);
     }
-    if (item != Py_None) {
-        PyErr_Format(PyExc_RuntimeError, "waiting for %R needs an event loop",
-                     item);
-        return -1;
-    }
-    return 0;
+    return item == Py_None ? 0 : refuse(item);
 }
 
 /// Letting others run
