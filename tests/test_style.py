@@ -1,6 +1,5 @@
 """The sources keep the house style; .clang-format and pyproject.toml hold it."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -53,9 +52,3 @@ def test_ruff_finds_nothing():
 def test_ruff_would_format_nothing():
     status, output = run_tool("ruff", "format", "--no-cache", "--check", *PYTHON)
     assert status == 0, f"mend it with: ruff format\n{output}"
-
-
-def test_run_py_is_plain_enough_for_an_old_python_to_read():
-    """Python 3.8 must be able to say that it is too old, so it must parse the file."""
-    source = (ROOT / "run.py").read_text(encoding="utf-8")
-    ast.parse(source, feature_version=(3, 8))
