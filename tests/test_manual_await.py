@@ -282,6 +282,20 @@ def test_a_pending_future_needs_an_event_loop(module):
                 module.run(awaitable)
 
 
+def test_a_refused_future_keeps_the_mark_that_only_a_task_clears(module):
+    async def main(future):
+        with pytest.raises(RuntimeError, match="needs an event loop"):
+            module.run(future)
+        with pytest.raises(RuntimeError, match="await wasn't used with future"):
+            await future
+        future.set_result("done")
+        return await future
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        future = loop.create_future()
+        assert loop.run_until_complete(main(future)) == "done"
+
+
 def test_an_uncaught_bad_yield_ends_the_awaitable_and_its_finally_awaits(module):
     log = []
 

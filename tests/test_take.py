@@ -149,8 +149,14 @@ def test_it_says_what_it_wrote_and_what_to_do_next(elsewhere, capsys):
     output = capsys.readouterr().out
     for path in home.iterdir():
         assert path.name in output
-    assert "python3 -m pip install .\n" in output
-    assert "python3 test_my_await.py\n" in output
+    assert "python3 -m venv venv && venv/bin/pip install .\n" in output
+    assert "venv/bin/python test_my_await.py\n" in output
+
+
+def test_the_page_of_each_chapter_quotes_the_compiler_command():
+    for page in (ROOT / "book").glob("0[1-9]_*.md"):
+        name = re.search(r"--name (\w+)", page.read_text())[1]
+        assert take.COMPILE.replace("NAME", name) in page.read_text(), page.name
 
 
 def test_an_empty_directory_will_do_and_so_will_new_ones(elsewhere):

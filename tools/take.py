@@ -39,9 +39,9 @@ license = { file = "LICENSE" }
 README = f"""\
 NAME is the module of chapter CHAPTER of the book *Await in C*, yours to change.
 
-- Build and install it: `python3 -m pip install .`
+- Build and install it: `python3 -m venv venv && venv/bin/pip install .`
 - Or only compile it, here: `{COMPILE}`
-- Test it: `python3 test_NAME.py`
+- Test it: `venv/bin/python test_NAME.py`
 - Its licence is MIT: see LICENSE, and keep that file with the code.
 """
 
@@ -132,8 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"Wrote to {options.dir}: {', '.join(sorted(files))}")
     print("Next, in that directory:")
-    print("  python3 -m pip install .")
-    print(f"  python3 test_{name}.py")
+    print("  python3 -m venv venv && venv/bin/pip install .")
+    print(f"  venv/bin/python test_{name}.py")
     return 0
 
 
