@@ -131,12 +131,12 @@ WRAPPERS = {
     "generator": delegate_generator,
     "__await__": lambda awaitable: Awaitable(lambda: iterate(awaitable)),
 }
-items = st.lists(st.sampled_from([BARE, BARE, BARE, 14, "bad"]), max_size=4)
+items = st.lists(st.sampled_from([BARE, BARE, BARE, BARE, 14, "", 0]), max_size=4)
 values = st.sampled_from(NASTY)
 leaves = st.one_of(
     st.tuples(st.just("value"), values),
     st.tuples(st.just("raise"), st.sampled_from(ERRORS)),
-    st.tuples(st.just("yield"), st.sampled_from([BARE, BARE, 14, "bad"])),
+    st.tuples(st.just("yield"), st.sampled_from([BARE, BARE, BARE, 14, "", False])),
     st.tuples(st.just("c iterator"), items),
     st.tuples(st.just("python iterator"), items, values),
     st.tuples(st.just("not awaitable"), st.sampled_from([3, None, int])),

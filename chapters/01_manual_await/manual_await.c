@@ -19,9 +19,13 @@ refuse(PyObject *item)
 {
     PyObject *message =
         PyUnicode_FromFormat("waiting for %R needs an event loop", item);
-    if (message != NULL) {
-        PyErr_SetObject(PyExc_RuntimeError, message);
-        Py_DECREF(message);
+    if (message == NULL) {
+        return -1;
+    }
+    PyObject *error = PyObject_CallOneArg(PyExc_RuntimeError, message);
+    Py_DECREF(message);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
     }
     return -1;
 }
@@ -75,13 +79,13 @@ drive(PyObject *iterator, PyObject *yielded)
     PyObject *item;
     PySendResult status = PyIter_Send(iterator, Py_None, &item);
     while (status == PYGEN_NEXT) {
+        let_others_run();
         int received = receive(item, yielded);
         Py_DECREF(item);
         if (received < 0) {
             status = throw_raised(iterator, &item);
         }
         else {
-            let_others_run();
             status = PyIter_Send(iterator, Py_None, &item);
         }
     }

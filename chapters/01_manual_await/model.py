@@ -24,7 +24,7 @@ def run_by_next(awaitable):
 def is_generator_coroutine(value):
     """Tell whether value is a generator marked by types.coroutine()."""
     return (
-        isinstance(value, types.GeneratorType)
+        type(value) is types.GeneratorType
         and value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE != 0
     )
 
@@ -39,8 +39,8 @@ def get_iter(awaitable):
     cls = type(awaitable)
     if not hasattr(cls, "__await__"):
         raise TypeError(f"'{cls.__name__}' object can't be awaited")
-    iterator = cls.__await__(awaitable)
-    if is_generator_coroutine(iterator) or not hasattr(iterator, "__next__"):
+    iterator = awaitable.__await__()
+    if is_generator_coroutine(iterator) or not hasattr(type(iterator), "__next__"):
         raise TypeError(
             f"{cls.__name__}.__await__() must return an iterator, "
             f"not {type(iterator).__name__}"

@@ -123,6 +123,7 @@ def check(function, make, kind):
 
 # A call that fails before it begins leaves its coroutine never awaited.
 warnings.simplefilter("ignore")
+empty_lists = [[] for _ in range(200)]  # so that a new one is not a spare one
 references = sys.getrefcount(RESULT)
 total = 0
 for kind in ONLY_THE_NTH, ALL_FROM_THE_NTH:
