@@ -86,6 +86,7 @@ ONLY_THE_NTH, ALL_FROM_THE_NTH = True, False
 def attempt(function, awaitable, start, stop):
     """Call with failing allocations; return the exception's type, or None."""
     raised = None
+    empty_lists = [[] for _ in range(200)]  # the spare ones: a new list needs memory
     set_nomemory(start, stop)
     try:
         function(awaitable)
@@ -93,6 +94,7 @@ def attempt(function, awaitable, start, stop):
         remove_mem_hooks()
         raised = type(error)
     remove_mem_hooks()
+    del empty_lists
     return raised
 
 
@@ -123,7 +125,6 @@ def check(function, make, kind):
 
 # A call that fails before it begins leaves its coroutine never awaited.
 warnings.simplefilter("ignore")
-empty_lists = [[] for _ in range(200)]  # so that a new one is not a spare one
 references = sys.getrefcount(RESULT)
 total = 0
 for kind in ONLY_THE_NTH, ALL_FROM_THE_NTH:
