@@ -54,7 +54,9 @@ def environment(tree):
     """Return the variables of programs that import the chapters from tree."""
     path = f"{PYTHON.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     folders = [str(tree / "chapters" / path.name) for path in chapters().values()]
-    return dict(os.environ, PATH=path, PYTHONPATH=os.pathsep.join(folders))
+    env = dict(os.environ, PATH=path, PYTHONPATH=os.pathsep.join(folders))
+    env.pop("PYTHONSAFEPATH", None)  # our scripts import each other
+    return env
 
 
 def run(failed, *command):
@@ -110,12 +112,17 @@ def build(tree, options):
     stamp = tree / "stamp"
     wanted = repr([os.environ.get(name) for name in ("CC", "CFLAGS", "LDFLAGS")])
     if not stamp.is_file() or stamp.read_text() != wanted:
+        check_tools()
         say(f"Setting up build/{HOME.name}/{tree.name} ...")
         shutil.rmtree(tree, ignore_errors=True)
         setup = ["meson", "setup", tree, "-Dwerror=true", *options]
         run("meson could not set up the build:", *setup)
         stamp.write_text(wanted)
-    run("The build failed:", "ninja", "-C", tree)
+    try:
+        run("The build failed:", "ninja", "-C", tree)
+    except Stop:
+        check_tools()  # perhaps the compiler is gone since
+        raise
 
 
 def prepare(tree, options):
@@ -141,10 +148,13 @@ def prepare(tree, options):
 def main(command="--help", *words):
     """Turn into the program of a command, or return an exit status."""
     check_python()
+    own = command in ("tour", "test")  # the others know what their words mean
+    if {"--help", "-h", "help"} & {command, *(words if own else ())}:
+        print(__doc__.strip())
+        return 0
     if command not in SCRIPTS:
-        asked = command in ("--help", "-h", "help")
-        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
+        say(f"{__doc__.strip()}\n\nThere is no command {command}.")
+        return 2
     script = [ROOT / "tools" / name for name in SCRIPTS[command]]
     if command == "take":  # which needs nothing but Python
         os.execv(sys.executable, [sys.executable, *script, *words])
@@ -153,7 +163,7 @@ def main(command="--help", *words):
         tree = HOME / "tree-sanitize"
         options = ["-Db_sanitize=address,undefined", "-Db_lundef=false"]
         names = [word for word in words if word != "--sanitize"]
-    if command in ("tour", "test"):
+    if own:
         check_chapters(names)
     prepare(tree, options)
     os.execve(PYTHON, [PYTHON, *script, *words], environment(tree))

@@ -261,8 +261,9 @@ def test_an_old_python_is_told_of_a_newer_one_on_path(bare, programs):
 def test_old_pythons_come_as_far_as_saying_that_they_are_old(bare):
     for name in ("run.py", "tools/missing.py"):
         ast.parse((ROOT / name).read_text(), feature_version=(3, 7))
-    pyenv = Path.home() / ".pyenv" / "versions"
-    found = [*pyenv.glob("3.8.*/bin/python"), *pyenv.glob("3.10.*/bin/python")]
+    # OLD_PYTHONS is set by .ci/run; a version manager's stand-in may refuse to run.
+    names = os.environ.get("OLD_PYTHONS", "python3.8 python3.10").split()
+    found = [n for n in names if subprocess.getstatusoutput(f"{n} -c 0")[0] == 0]
     for python in found:
         old = [python, bare / "run.py", "tour"]
         done = subprocess.run(old, capture_output=True, text=True, env=environment())

@@ -40,8 +40,8 @@ README = f"""\
 NAME is the module of chapter CHAPTER of the book *Await in C*, yours to change.
 
 - Build and install it: `python3 -m venv venv && venv/bin/pip install .`
-- Or only compile it, here: `{COMPILE}`
-- Test it: `venv/bin/python test_NAME.py`
+- Test it then: `venv/bin/python test_NAME.py`
+- Or only compile it, here: `{COMPILE}` (and test it: `python3 test_NAME.py`)
 - Its licence is MIT: see LICENSE, and keep that file with the code.
 """
 

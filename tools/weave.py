@@ -56,16 +56,29 @@ class Page:
 
     def __init__(self, root, path):
         self.root, self.path, self.name = root, path, str(path.relative_to(root))
-        self.blocks, self.drifted = [], []
+        self.blocks, self.drifted, self.problems = [], [], []
         self.sessions, self.stack = {}, contextlib.ExitStack()
         self.cog = Cog()
         self.cog.options.parse_args(["--markers=<!--cog :--> <!--end-->"])
         words = self.show, self.repl, self.shell
-        self.cog.options.defines = {word.__name__: word for word in words}
+        self.cog.options.defines = {word.__name__: self.spare(word) for word in words}
         self.cog.cogmodule.firstLineNum = 1  # cog goes on counting
 
+    def spare(self, word):
+        """Return word, so made that what it raises does not end the whole page."""
+
+        def spared(*args, **kwargs):
+            try:
+                word(*args, **kwargs)
+            except (ValueError, RuntimeError) as error:
+                here = self.cog.cogmodule
+                self.problems.append(f"{self.name}:{here.firstLineNum}: {error}")
+                here.out(here.previous)
+
+        return spared
+
     def weave(self, check):
-        """Weave the page, or only compare it. Return what is wrong, or ""."""
+        """Weave the page, or only compare it. Return what is wrong."""
         old = self.path.read_text(encoding="utf-8")
         try:
             with self.stack:
@@ -74,16 +87,17 @@ class Page:
             where = f"{self.name}:{self.cog.cogmodule.firstLineNum}"
             why = error.__context__  # cog hides what a block has raised
             if why is None:
-                return f"{where}: {error}; write <!--cog … :-->, and <!--end--> below"
-            return f"{where}: {type(why).__name__}: {why}"
+                return [f"{where}: {error}; write <!--cog … :-->, and <!--end--> below"]
+            return [f"{where}: {type(why).__name__}: {why}"]
         what = f"{self.name}: {'; '.join(self.drifted)}"
         if new != old and check:
             diff = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="")
-            return "\n".join([*diff, f"{what} has changed; run: python3 run.py weave"])
-        if new != old:
+            mend = f"{what} has changed; run: python3 run.py weave"
+            self.problems.append("\n".join([*diff, mend]))
+        elif new != old:
             self.path.write_text(new, encoding="utf-8")
             print(f"rewrote {what}")
-        return ""
+        return self.problems
 
     def fence(self, info, text, what, only="", below=""):
         """Write a fence, or leave alone what is there if it is of other versions."""
@@ -103,7 +117,8 @@ class Page:
 
     def show(self, path, title, broken=""):
         """Show a section of a source, or what a deliberate mistake makes of it."""
-        found = sections(self.sources(broken) / path)
+        file = self.sources(broken) / path
+        found = sections(file) if file.is_file() else {}
         if title not in found:
             raise ValueError(f"{path} has no section {title!r}; it has {[*found][1:]}")
         what = f"{path}, {title!r}" + (f" with {broken}" if broken else "")
@@ -138,7 +153,7 @@ def weave(root, check=False):
     """Weave the pages below root, or only compare. Return the Blocks and problems."""
     paths = [root / "README.md", *sorted(root.glob("book/*.md"))]
     pages = [Page(root, path) for path in paths]
-    problems = [problem for page in pages if (problem := page.weave(check))]
+    problems = [problem for page in pages for problem in page.weave(check)]
     blocks = [block for page in pages for block in page.blocks]
     left = sum(block.left for block in blocks)
     listings = sum(block.info in ("c", "python") for block in blocks)
