@@ -252,7 +252,8 @@ def test_the_checkout_stays_as_it_is(show, tiny):
 def test_a_chapter_alone_lists_its_mistakes(show, capsys):
     show("test_answer", "assertion", RIGHT)
     assert breaks.main(["tiny"]) == 0
-    assert capsys.readouterr().out == "wrong: answer() is wrong.\n"
+    out = capsys.readouterr().out
+    assert out == "wrong: answer() is wrong.\n    assertion in test_answer\n"
 
 
 def test_an_unknown_name_lists_the_mistakes(show, capsys):

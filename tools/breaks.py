@@ -234,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.name is None:
             for name, found in find_breaks(ROOT, options.chapter).items():
                 print(f"{name}: {found.mistake}")
+                print(f"    {found.shows} in {found.test}")
             return 0
         with tempfile.TemporaryDirectory() as folder:
             return show_break(ROOT, options.chapter, options.name, Path(folder))
