@@ -6,6 +6,7 @@ usage: python3 run.py COMMAND
   test [CHAPTER ...]              run every test, or those of some chapters
   test [CHAPTER ...] --sanitize   chapters under AddressSanitizer and UBSan
   python [ARGS ...]               a Python that can import the chapters
+  bench [CHAPTER] [--peers]       time chapters beside `async def`, or more
   weave [--check]                 bring the sources into the book, or compare
   break CHAPTER [NAME]            see a deliberate mistake fail its test
   take CHAPTER DIR [--name NAME]  copy a chapter out as a project of its own
@@ -39,6 +40,7 @@ SCRIPTS = {
     "tour": ["tour.py"],
     "test": ["suite.py"],
     "python": [],
+    "bench": ["bench.py"],
     "weave": ["weave.py"],
     "break": ["breaks.py"],
     "take": ["take.py"],
@@ -163,6 +165,9 @@ def main(command="--help", *words):
         tree = HOME / "tree-sanitize"
         options = ["-Db_sanitize=address,undefined", "-Db_lundef=false"]
         names = [word for word in words if word != "--sanitize"]
+    if command == "bench":  # as pip builds them: the other trees are for debugging
+        tree = HOME / "tree-bench"
+        options = ["--buildtype=release", "-Db_ndebug=true"]
     if own:
         check_chapters(names)
     prepare(tree, options)

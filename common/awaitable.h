@@ -11,12 +11,25 @@
 
 /// A coroutine that is being awaited already
 
+/* Return a new reference to `coroutine.cr_await`, or NULL with an exception
+   set. `coroutine` is a native one, and borrowed. */
+static inline PyObject *
+native_get_await(PyObject *coroutine)
+{
+    for (PyGetSetDef *def = PyCoro_Type.tp_getset; def->name != NULL; def++) {
+        if (strcmp(def->name, "cr_await") == 0) {
+            return def->get(coroutine, def->closure);
+        }
+    }
+    return PyObject_GetAttrString(coroutine, "cr_await");
+}
+
 /* Return 0 if `coroutine`, a native one, is free to be awaited. Otherwise
    return -1 with RuntimeError set. Borrows its argument. */
 static inline int
 coroutine_check_free(PyObject *coroutine)
 {
-    PyObject *inner = PyObject_GetAttrString(coroutine, "cr_await");
+    PyObject *inner = native_get_await(coroutine);
     if (inner == NULL) {
         return -1;
     }
@@ -32,19 +45,21 @@ coroutine_check_free(PyObject *coroutine)
 
 /// A generator that counts as a coroutine
 
-/* Return 1 if `object` is a generator that types.coroutine() has marked, 0 if
-   it is anything else, -1 with an exception set. Borrows its argument. */
+/* Return 1 if `object` is a generator that types.coroutine() has marked, else
+   0. Borrows its argument. */
 static inline int
 generator_is_coroutine(PyObject *object)
 {
     if (!PyGen_CheckExact(object)) {
         return 0;
     }
-    PyObject *code = PyObject_GetAttrString(object, "gi_code");
-    if (code == NULL) {
-        return -1;
-    }
-    int flags = ((PyCodeObject *)code)->co_flags;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyCodeObject *code = PyGen_GetCode((PyGenObject *)object);
+#else
+    PyCodeObject *code = ((PyGenObject *)object)->gi_code;
+    Py_INCREF(code);
+#endif
+    int flags = code->co_flags;
     Py_DECREF(code);
     return (flags & CO_ITERABLE_COROUTINE) != 0;
 }
@@ -56,11 +71,7 @@ generator_is_coroutine(PyObject *object)
 static inline int
 awaitable_check_iter(PyObject *awaitable, PyObject *iterator)
 {
-    int is_coroutine = generator_is_coroutine(iterator);
-    if (is_coroutine < 0) {
-        return -1;
-    }
-    if (is_coroutine || !PyIter_Check(iterator)) {
+    if (generator_is_coroutine(iterator) || !PyIter_Check(iterator)) {
         PyErr_Format(PyExc_TypeError,
                      "%.100s.__await__() must return an iterator, not %.100s",
                      Py_TYPE(awaitable)->tp_name, Py_TYPE(iterator)->tp_name);
@@ -104,10 +115,6 @@ awaitable_get_iter(PyObject *awaitable)
         return coroutine_check_free(awaitable) < 0 ? NULL
                                                    : Py_NewRef(awaitable);
     }
-    int is_coroutine = generator_is_coroutine(awaitable);
-    if (is_coroutine < 0) {
-        return NULL;
-    }
-    return is_coroutine ? Py_NewRef(awaitable)
-                        : awaitable_call_slot(awaitable);
+    return generator_is_coroutine(awaitable) ? Py_NewRef(awaitable)
+                                             : awaitable_call_slot(awaitable);
 }

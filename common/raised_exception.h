@@ -12,15 +12,16 @@
 
 /// Taking the exception
 
-/* Return the raised exception as a new reference, and raise it no longer. */
+/* Return the raised exception as a new reference, or NULL if there is none,
+   and raise it no longer. */
 static inline PyObject *
 PyErr_GetRaisedException(void)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(error, traceback);
+    if (error != NULL) {
+        PyException_SetTraceback(error, traceback ? traceback : Py_None);
     }
     Py_XDECREF(type);
     Py_XDECREF(traceback);
@@ -29,10 +30,15 @@ PyErr_GetRaisedException(void)
 
 /// Raising it again
 
-/* Raise `error`, in place of whatever is raised. Steals the reference. */
+/* Raise `error`, or nothing if it is NULL, in place of whatever is raised.
+   Steals the reference. */
 static inline void
 PyErr_SetRaisedException(PyObject *error)
 {
+    if (error == NULL) {
+        PyErr_Clear();
+        return;
+    }
     PyErr_Restore(Py_NewRef(Py_TYPE(error)), error,
                   PyException_GetTraceback(error));
 }

@@ -20,10 +20,16 @@ def load_model(stem):
     return module
 
 
+def isolated_command(script, *args, options=()):
+    """Return the command that runs tests/isolated/`script` with this Python."""
+    path = ROOT / "tests" / "isolated" / script
+    return [sys.executable, *options, path, *map(str, args)]
+
+
 def start_isolated(script, *args):
     """Start tests/isolated/`script` with this Python; its streams are pipes."""
     return subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "isolated" / script, *map(str, args)],
+        isolated_command(script, *args),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -53,3 +59,38 @@ def run_isolated(script, *args, timeout=100):
             f"{script} ended with {process.returncode}\n{out}\n{err}", pytrace=False
         )
     return out
+
+
+def end_isolated(script, *args, options=()):
+    """Run tests/isolated/`script`; return its status and what it wrote.
+
+    `options` are Python's own.
+    """
+    ended = subprocess.run(
+        isolated_command(script, *args, options=options),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def survives(script, *args):
+    """Whether tests/isolated/`script`, a control without us, survives."""
+    return end_isolated(script, *args)[0] == 0
+
+
+def small_stack(script, *controls):
+    """Return the least stack, in KiB, in which plain Python survives `controls`.
+
+    They are cases of tests/isolated/`script`. Up to 3.13 Python counts calls, not
+    bytes, and deep recursion in a small stack ends the process without our help.
+    """
+    sizes = [256, 384, 512, 1024, 2048, 4096, 8192]
+    for size in sizes:
+        if all(survives(script, control, size) for control in controls):
+            # The frames of our C are larger than they need be: it is not optimised
+            # for the tests, and AddressSanitizer makes them larger still.
+            return size * (8 if "libasan" in os.environ.get("LD_PRELOAD", "") else 2)
+    pytest.skip(f"plain Python crashes with {sizes[-1]} KiB of stack")

@@ -23,7 +23,7 @@ SAME |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 
 def tidy(text, root):
     """Take out of `text` what differs between machines and Python versions."""
-    foreign = rf"(?!<stdin>|{re.escape(str(root))}/chapters/)"
+    foreign = rf"(?!<stdin>|\w+\.c\"|{re.escape(str(root))}/chapters/)"
     # Frames that are not ours, each with its lines of source.
     frame = rf'^([ |]*)  File "{foreign}.*\n(?:\1    .*\n)*'
     text = re.sub(frame, "", text, flags=re.MULTILINE)
