@@ -219,7 +219,7 @@ def programs(tmp_path):
 def test_without_a_command_it_lists_its_commands(bare, words):
     done = run(bare, *words)
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("tour", "test", "python", "weave", "break", "take"):
+    for name in ("tour", "test", "python", "bench", "weave", "break", "take"):
         assert re.search(rf"^  {name}\b.*  \w", done.stdout, re.MULTILINE)
     assert max(map(len, done.stdout.splitlines())) <= 80
 

@@ -215,3 +215,16 @@ def test_a_failure_half_way_leaves_nothing(elsewhere):
     with pytest.raises(FileNotFoundError):
         take.write_project(files, elsewhere / "new/home")
     assert not list(elsewhere.iterdir())
+
+
+CHAPTERS = sorted(path.name[3:] for path in ROOT.glob("chapters/[0-9][0-9]_*"))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_each_chapter_works_at_home_under_another_name(chapter, this_python):
+    assert take.main([chapter, "home", "--name", "mine"]) == 0
+    home = Path("home").resolve()
+    strict = take.COMPILE.replace("cc ", "cc -std=c11 -Wall -Wextra -Werror ")
+    assert run("sh", "-c", strict.replace("NAME", "mine"), cwd=home) == (0, "")
+    status, output = run(sys.executable, home / "test_mine.py")
+    assert status == 0, output
