@@ -4,9 +4,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+
+pytest.register_assert_rewrite("coroutine_machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +21,21 @@ def load_model(stem):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class Awaitable:
+    """An awaitable whose __await__ is `function`."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __await__(self):
+        return self.function()
+
+
+@types.coroutine
+def yield_item(item):
+    return (yield item)
 
 
 def isolated_command(script, *args, options=()):

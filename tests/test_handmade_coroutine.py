@@ -27,11 +27,13 @@ import weakref
 import pytest
 from conftest import (
     ROOT,
+    Awaitable,
     end_isolated,
     load_model,
     run_isolated,
     small_stack,
     survives,
+    yield_item,
 )
 
 native = pytest.importorskip("handmade_coroutine", reason="run: python3 run.py test")
@@ -64,21 +66,6 @@ def each(request):
 def full(request):
     """add and countdown as they are in full: the model has no frames."""
     return request.param
-
-
-class Awaitable:
-    """An awaitable whose __await__ is `function`."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __await__(self):
-        return self.function()
-
-
-@types.coroutine
-def yield_item(item):
-    return (yield item)
 
 
 async def later(value=None, times=1):

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import inspect
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,15 @@ import threading
 import types
 
 import pytest
-from conftest import ROOT, load_model, run_isolated, start_isolated
+from conftest import (
+    Awaitable,
+    load_model,
+    run_isolated,
+    small_stack,
+    start_isolated,
+    survives,
+    yield_item,
+)
 
 native = pytest.importorskip("manual_await", reason="run: python3 run.py test")
 model = load_model("manual_await")
@@ -31,21 +38,6 @@ def drive(request, module):
     if request.param == "run":
         return module.run
     return lambda awaitable: module.steps(awaitable)[1]
-
-
-class Awaitable:
-    """An awaitable whose __await__ is `function`."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __await__(self):
-        return self.function()
-
-
-@types.coroutine
-def yield_item(item):
-    return (yield item)
 
 
 async def returns(value):
@@ -643,43 +635,25 @@ CASES = ["nested_coroutines", "nested_runs", "chain_of_runs", "circle"]
 ENDINGS = ["bottom\n", "None\n", "RecursionError\n"]
 
 
-def survives(*args):
-    """Whether plain Python, without this module, survives the same recursion."""
-    program = [sys.executable, ROOT / "tests/isolated/recursion_manual_await.py"]
-    control = subprocess.run([*program, *args], stdout=subprocess.DEVNULL)
-    return control.returncode == 0
+RECURSION = "recursion_manual_await.py"
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_depth_gives_a_value_or_recursion_error(case):
-    assert run_isolated("recursion_manual_await.py", case) in ENDINGS
+    assert run_isolated(RECURSION, case) in ENDINGS
 
 
 def test_a_deep_chain_of_coroutines_ends_as_in_plain_python():
-    if not survives("control_chain_of_coroutines"):
+    if not survives(RECURSION, "control_chain_of_coroutines"):
         pytest.skip("plain Python crashes with the chain, without this module")
-    assert run_isolated("recursion_manual_await.py", "chain_of_coroutines") in ENDINGS
-
-
-def small_stack(*controls):
-    """Return the least stack, in KiB, in which plain Python survives `controls`.
-
-    Up to 3.13 Python counts calls, not bytes, and a deep chain of `next` in a small
-    stack ends the process without any help from us.
-    """
-    sizes = [256, 384, 512, 1024, 2048, 4096, 8192]
-    for size in sizes:
-        if all(survives(control, str(size)) for control in controls):
-            # AddressSanitizer makes the frames of our C larger, not Python's.
-            return size * 4 if "libasan" in os.environ.get("LD_PRELOAD", "") else size
-    pytest.skip(f"plain Python crashes with {sizes[-1]} KiB of stack")
+    assert run_isolated(RECURSION, "chain_of_coroutines") in ENDINGS
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_depth_in_a_small_stack_gives_recursion_error(case):
     controls = ["control", "control_nested"] if "nested" in case else ["control"]
-    stack = small_stack(*controls)
-    assert run_isolated("recursion_manual_await.py", case, stack) in ENDINGS
+    stack = small_stack(RECURSION, *controls)
+    assert run_isolated(RECURSION, case, stack) in ENDINGS
 
 
 # Memory, interpreters, free threading
