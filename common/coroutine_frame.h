@@ -56,7 +56,7 @@ coroutine_make_frame(Coroutine *self)
 /// A line in the traceback
 
 /* Add the line on which `self` is to the traceback of the raised exception.
-   When that fails, the exception stays as it is. */
+   When no frame can be made, the exception stays as it is. */
 static inline void
 coroutine_trace(Coroutine *self)
 {

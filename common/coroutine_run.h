@@ -196,22 +196,7 @@ Coroutine_am_send(PyObject *op, PyObject *value, PyObject **item)
     return PYGEN_ERROR;
 }
 
-/// Next
-
-static inline PyObject *
-Coroutine_iternext(PyObject *op)
-{
-    PyObject *item;
-    if (Coroutine_am_send(op, Py_None, &item) == PYGEN_RETURN) {
-        if (item != Py_None) {
-            stop_iteration_raise(item);
-        }
-        Py_CLEAR(item);
-    }
-    return item;
-}
-
-/// The method send
+/// What the caller gets
 
 /* Return `item` if it was yielded, else NULL with an exception set: the one
    that is raised already, or StopIteration with the result. Steals `item`. */
@@ -230,11 +215,27 @@ coroutine_give(PySendResult status, PyObject *item)
     return item;
 }
 
+/// The method send
+
 static inline PyObject *
 Coroutine_send(PyObject *op, PyObject *value)
 {
     PyObject *item;
     PySendResult status = Coroutine_am_send(op, value, &item);
+    return coroutine_give(status, item);
+}
+
+/// Next
+
+static inline PyObject *
+Coroutine_iternext(PyObject *op)
+{
+    PyObject *item;
+    PySendResult status = Coroutine_am_send(op, Py_None, &item);
+    if (status == PYGEN_RETURN && item == Py_None) {
+        Py_DECREF(item);
+        return NULL;
+    }
     return coroutine_give(status, item);
 }
 
@@ -263,11 +264,12 @@ coroutine_go_on_thrown(Coroutine *self, PySendResult status, PyObject **item)
 
 /// Who warns
 
-/* Return 1 if `iterator` warns itself of deprecated arguments of throw(), as
-   coroutines and generators do, native ones and ours, else 0. */
+/* Return 1 if what `self` awaits warns itself of deprecated arguments of
+   throw(), as coroutines and generators do, native ones and ours, else 0. */
 static inline int
-coroutine_throw_warns(Coroutine *self, PyObject *iterator)
+coroutine_throw_warns(Coroutine *self)
 {
+    PyObject *iterator = self->awaited;
     return PyCoro_CheckExact(iterator) || PyGen_CheckExact(iterator)
            || Py_IS_TYPE(iterator, Py_TYPE(self));
 }
@@ -292,7 +294,7 @@ coroutine_throw_inside(Coroutine *self, PyObject *const *args,
         return -1;
     }
     if (method != NULL) {
-        int warns = coroutine_throw_warns(self, self->awaited);
+        int warns = coroutine_throw_warns(self);
         *status = delegate_throw(method, args, count, warns, item);
         Py_DECREF(method);
         return 0;
