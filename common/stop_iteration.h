@@ -9,22 +9,34 @@
 #pragma once
 #include "raised_exception.h"
 
+/// A StopIteration
+
+/* Return a new StopIteration(value), or NULL with MemoryError set. Borrows its
+   argument. */
+static inline PyObject *
+stop_iteration_new(PyObject *value)
+{
+    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
+    PyObject *args = PyTuple_Pack(1, value);
+    if (args == NULL) {
+        return NULL;
+    }
+    PyObject *stop = type->tp_new(type, args, NULL);
+    Py_DECREF(args);
+    if (stop != NULL) {
+        Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(value));
+    }
+    return stop;
+}
+
 /// Raising a result
 
 /* Raise StopIteration(value), or MemoryError. Borrows its argument. */
 static inline void
 stop_iteration_raise(PyObject *value)
 {
-    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
-    PyObject *args = PyTuple_Pack(1, value);
-    if (args == NULL) {
-        return;
+    PyObject *stop = stop_iteration_new(value);
+    if (stop != NULL) {
+        PyErr_SetRaisedException(stop);
     }
-    PyObject *stop = type->tp_new(type, args, NULL);
-    Py_DECREF(args);
-    if (stop == NULL) {
-        return;
-    }
-    Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(value));
-    PyErr_SetRaisedException(stop);
 }

@@ -8,6 +8,7 @@ import asyncio
 import collections.abc
 import contextlib
 import copy
+import functools
 import gc
 import inspect
 import io
@@ -229,7 +230,15 @@ def test_relay_is_an_awaitable_and_no_coroutine(module):
         iter(relay)
 
 
-# Echo
+# Echo, and Ready, which does the same
+
+
+@pytest.fixture(
+    params=[model.Echo, model.Ready, native.Echo, native.Ready],
+    ids=["model", "model-Ready", "native", "native-Ready"],
+)
+def echo(request):
+    return request.param
 
 
 class Held:
@@ -255,104 +264,275 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_echo_gives_the_very_value_each_time_it_is_awaited(module, value):
+def test_echo_gives_the_very_value_each_time_it_is_awaited(echo, value):
     async def main():
-        echo = module.Echo(value)
-        assert await echo is value
-        assert await echo is value
-        return await module.Relay(echo)
+        made = echo(value)
+        assert await made is value
+        assert await made is value
+        return await native.Relay(made)
 
     assert drive(main()) == ([], value)
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_echo_is_an_iterator_that_ends_with_the_value(module, value):
-    echo = module.Echo(value)
-    assert iter(echo) is echo
-    assert echo.__await__() is echo
-    assert list(echo) == []
-    assert next(echo, "default") == "default"
+def test_echo_is_an_iterator_that_ends_with_the_value(echo, value):
+    made = echo(value)
+    assert iter(made) is made
+    assert made.__await__() is made
+    assert list(made) == []
+    assert next(made, "default") == "default"
     with pytest.raises(StopIteration) as stop:
-        next(echo)
+        next(made)
     assert stop.value.value is value
     assert stop.value.__context__ is None
 
     def delegates():
-        assert (yield from echo) is value
+        assert (yield from made) is value
 
     assert list(delegates()) == []
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_echo_gives_the_very_value_to_add_and_a_task(module, each, value):
+def test_echo_gives_the_very_value_to_add_and_a_task(echo, each, value):
     class Plus:
         def __add__(self, other):
             return [other]
 
     async def main():
-        assert await asyncio.ensure_future(module.Echo(value)) is value
-        return await asyncio.create_task(
-            each.add(module.Echo(Plus()), module.Echo(value))
-        )
+        assert await asyncio.ensure_future(echo(value)) is value
+        return await asyncio.create_task(each.add(echo(Plus()), echo(value)))
 
     (result,) = asyncio.run(main())
     assert result is value
 
 
-def test_echo_raised_while_an_exception_is_handled_has_it_as_context(module):
+def test_echo_raised_while_an_exception_is_handled_has_it_as_context(echo):
     async def main():
         try:
             raise KeyError("handled")
         except KeyError as handled:
-            assert await module.Echo((1, 2)) == (1, 2)
+            assert await echo((1, 2)) == (1, 2)
             assert sys.exc_info()[1] is handled
             with pytest.raises(TypeError) as caught:
-                await module.Echo(3) + "text"
+                await echo(3) + "text"
             assert caught.value.__context__ is handled
 
     asyncio.run(main())
 
 
-def test_ensure_future_gather_and_wait_for_accept_an_echo(module):
+def test_ensure_future_gather_and_wait_for_accept_an_echo(echo):
     async def main():
         return (
-            await asyncio.ensure_future(module.Echo(1)),
-            await asyncio.gather(module.Echo(2), module.Echo(3)),
-            await asyncio.wait_for(module.Echo(4), 60),
+            await asyncio.ensure_future(echo(1)),
+            await asyncio.gather(echo(2), echo(3)),
+            await asyncio.wait_for(echo(4), 60),
         )
 
     assert asyncio.run(main()) == (1, [2, 3], 4)
 
 
-def test_create_task_and_a_task_group_refuse_an_echo(module):
+def test_create_task_and_a_task_group_refuse_an_echo(echo):
     async def main():
         with pytest.raises(TypeError, match="a coroutine was expected, got"):
-            await asyncio.create_task(module.Echo(1))
+            await asyncio.create_task(echo(1))
         async with asyncio.TaskGroup() as group:
             with pytest.raises(TypeError, match="a coroutine was expected, got"):
-                group.create_task(module.Echo(1))
+                group.create_task(echo(1))
 
     asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="3.14 accepts any awaitable")
-def test_asyncio_run_refuses_an_echo(module):
+def test_asyncio_run_refuses_an_echo(echo):
     with pytest.raises(ValueError, match="a coroutine was expected, got"):
-        asyncio.run(module.Echo(1))
+        asyncio.run(echo(1))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="3.13 wants a coroutine")
-def test_asyncio_run_accepts_an_echo(module):
-    assert asyncio.run(module.Echo((1, 2))) == (1, 2)
+def test_asyncio_run_accepts_an_echo(echo):
+    assert asyncio.run(echo((1, 2))) == (1, 2)
 
 
-def test_echo_is_an_awaitable_and_no_coroutine(module):
-    echo = module.Echo(1)
-    assert inspect.isawaitable(echo)
-    assert isinstance(echo, collections.abc.Awaitable)
-    assert isinstance(echo, collections.abc.Iterator)
-    assert not isinstance(echo, collections.abc.Coroutine)
-    assert not asyncio.iscoroutine(echo)
+def test_echo_is_an_awaitable_and_no_coroutine(echo):
+    made = echo(1)
+    assert inspect.isawaitable(made)
+    assert isinstance(made, collections.abc.Awaitable)
+    assert isinstance(made, collections.abc.Iterator)
+    assert not isinstance(made, collections.abc.Coroutine)
+    assert not asyncio.iscoroutine(made)
+
+
+# What Ready keeps for the next one
+
+
+@contextlib.contextmanager
+def uncollected():
+    """Let nothing be freed by the collector, only by the last reference."""
+    collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def awaits(awaitable):
+    return await awaitable
+
+
+def once_awaited(awaitable):
+    drive(awaits(awaitable))
+    return awaitable
+
+
+def let_stop(advance):
+    """Call until StopIteration; give back `advance`, and a local's weak reference."""
+    local = Held()
+    try:
+        while True:
+            advance() if callable(advance) else next(advance)
+    except StopIteration:
+        return advance, weakref.ref(local)
+
+
+HOLDERS = {
+    "itself": lambda: native.Ready(7),
+    "its iterator": lambda: iter(native.Ready(7)),
+    "what __await__ gives": lambda: native.Ready(7).__await__(),
+    "one that was awaited": lambda: once_awaited(native.Ready(7)),
+    "partial": lambda: functools.partial(next, native.Ready(7)),
+    "partial of one that was awaited": lambda: functools.partial(
+        next, once_awaited(native.Ready(7))
+    ),
+    "partial of __await__": lambda: functools.partial(
+        next, native.Ready(7).__await__()
+    ),
+    "map": lambda: map(str, native.Ready(7)),
+    "map of __await__": lambda: map(str, native.Ready(7).__await__()),
+    "what Relay gives": lambda: native.Relay(native.Ready(7)).__await__(),
+    "map of what Relay gives": lambda: map(
+        str, native.Relay(native.Ready(7)).__await__()
+    ),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_ready_keeps_no_frame_that_its_stop_iteration_left(holder):
+    with uncollected():
+        made, local = let_stop(HOLDERS[holder]())
+        assert local() is None
+    assert made
+
+
+def test_a_stop_iteration_that_was_seen_is_not_used_again():
+    seen = []
+
+    def trace(frame, event, arg):
+        if event == "exception":
+            seen.append(arg[1])
+        return trace
+
+    async def main():
+        return [await native.Ready(i) for i in range(4)]
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        assert drive(main()) == ([], [0, 1, 2, 3])
+    finally:
+        sys.settrace(previous)
+    stops = [error.value for error in seen if isinstance(error, StopIteration)]
+    if sys.version_info[:2] in [(3, 12), (3, 13), (3, 14)]:
+        assert stops == [0, 1, 2, 3, [0, 1, 2, 3]]
+    assert all(map(gc.is_tracked, seen))
+    for error in seen:
+        error.args, error.extra = (1, 2, 3), "extra"
+    assert drive(main()) == ([], [0, 1, 2, 3])
+    assert [error.extra for error in seen] == ["extra"] * len(seen)
+
+
+def test_a_stop_iteration_that_is_used_again_remembers_nothing():
+    """A tracer changes what it sees, and forgets it."""
+    states = []
+
+    def trace(frame, event, arg):
+        if event == "exception" and arg[0] is StopIteration:
+            error = arg[1]
+            states.append(
+                (
+                    error.args,
+                    not error.args or hash(error.args) == hash((error.value,)),
+                    error.__dict__.copy(),
+                    error.__cause__,
+                    error.__context__,
+                    error.__suppress_context__,
+                    error.__traceback__ is None or error.__traceback__.tb_next,
+                )
+            )
+            error.extra, error.__cause__ = 1, KeyError()
+            error.__context__ = KeyError()
+            error.add_note("a note")
+            if len(states) == 3:
+                error.args = (1, 2)
+            if len(states) == 5:
+                error.args = ()
+        return trace
+
+    async def main():
+        for i in range(8):
+            await native.Ready(i)
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        drive(main())
+    finally:
+        sys.settrace(previous)
+    fresh = [({}, None, None, False)] * len(states)
+    assert [(*state[2:6],) for state in states] == fresh
+    assert all(hashes for _, hashes, *_ in states)
+    if sys.version_info[:2] in [(3, 12), (3, 13), (3, 14)]:
+        assert [args for args, *_ in states] == [(i,) for i in range(8)] + [()]
+
+
+@pytest.mark.parametrize("ready", [native.Echo, native.Ready])
+def test_a_value_lives_no_longer_than_its_last_reference(ready):
+    async def main():
+        for _ in range(20):
+            value = Held()
+            ref = weakref.ref(value)
+            assert await ready([value]) == [value]
+            del value
+            assert ref() is None
+
+    with uncollected():
+        drive(main())
+
+
+def test_what_a_ready_has_raised_is_not_found_by_the_collector():
+    def stops():
+        return [each for each in gc.get_objects() if type(each) is StopIteration]
+
+    async def main():
+        before = stops()
+        for i in range(20):
+            await native.Ready([i])
+        return [each for each in stops() if each not in before]
+
+    assert drive(main()) == ([], [])
+
+
+def test_a_value_may_use_ready_while_it_dies():
+    class Dies:
+        def __del__(self):
+            drive(awaits(native.Ready(Held())))
+
+    async def main():
+        for _ in range(50):
+            await native.Ready(Dies())
+            await native.Ready([Dies(), Dies()])
+
+    assert drive(main()) == ([], None)
 
 
 # Arguments
@@ -360,8 +540,8 @@ def test_echo_is_an_awaitable_and_no_coroutine(module):
 ONE, TWO = {"value": 1}, {"a": 1, "b": 2}
 
 
-@pytest.mark.parametrize("name", ["Echo", "Relay"])
-def test_echo_and_relay_take_one_positional_argument(module, name):
+@pytest.mark.parametrize("name", ["Echo", "Relay", "Ready"])
+def test_types_take_one_positional_argument(module, name):
     function = getattr(module, name)
     for args, kwargs in ([], {}), ([1, 2], {}), ([], ONE), ([1], ONE):
         with pytest.raises(TypeError, match=r"argument"):
@@ -393,7 +573,7 @@ def test_the_signatures_are_those_of_the_twins():
         assert function.__name__ == function.__qualname__ == name
         assert function.__module__ == "handmade_coroutine"
         assert function.__doc__
-    for name in "Echo", "Relay":
+    for name in "Echo", "Relay", "Ready":
         function = getattr(native, name)
         signature = inspect.signature(getattr(model, name))
         assert inspect.signature(function) == signature
@@ -2232,8 +2412,8 @@ def test_a_cycle_through_the_exception_that_it_handles_is_collected(each):
     assert ref() is None
 
 
-def test_cycles_through_echo_and_relay_are_collected(module):
-    for function in module.Echo, module.Relay:
+def test_cycles_through_awaitables_are_collected(module):
+    for function in module.Echo, module.Relay, module.Ready:
         thing = Thing()
         thing.cycle = function(thing)
         ref = weakref.ref(thing)
@@ -2390,6 +2570,7 @@ DEEP = [
     "suspended_then_deeper",
     "held_by_iterators",
     "echoes",
+    "readies",
     "echoes_awaited",
     "relays",
     "relays_awaited",

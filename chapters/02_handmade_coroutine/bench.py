@@ -41,7 +41,8 @@ async def tick():
 def made_by_hand(module):
     """Return what the rows call, as `module` has it."""
     return {
-        "ready": module.Echo,
+        "echo": module.Echo,
+        "ready": module.Ready,
         "relay": module.Relay,
         "add": module.add,
         "countdown": module.countdown,
@@ -49,7 +50,13 @@ def made_by_hand(module):
 
 
 VARIANTS = {
-    "async def": {"ready": ready, "relay": relay, "add": add, "countdown": countdown},
+    "async def": {
+        "echo": ready,
+        "ready": ready,
+        "relay": relay,
+        "add": add,
+        "countdown": countdown,
+    },
     "C": made_by_hand(handmade_coroutine),
     "class": made_by_hand(model),
 }
@@ -58,13 +65,17 @@ VARIANTS = {
 SHARED = {"value": ready, "tick": tick, "create_task": asyncio.create_task}
 
 ROWS = {
-    "a ready value": "await ready(7)",
-    "None": "await ready(None)",
+    "a value, Echo": "await echo(7)",
+    "a value, Ready": "await ready(7)",
+    "None, Echo": "await echo(None)",
+    "None, Ready": "await ready(None)",
     "a delegation": "await relay(value(7))",
-    "a delegation, own kind": "await relay(ready(7))",
+    "a delegation, Echo": "await relay(echo(7))",
+    "a delegation, Ready": "await relay(ready(7))",
     "countdown of 0": "await countdown(0, tick)",
     "countdown of 3": "await countdown(3, tick)",
     "add": "await add(value(1), value(2))",
-    "add, own kind": "await add(ready(1), ready(2))",
+    "add, Echo": "await add(echo(1), echo(2))",
+    "add, Ready": "await add(ready(1), ready(2))",
     "add in a task": "await create_task(add(value(1), value(2)))",
 }

@@ -9,6 +9,7 @@
 #include <Python.h>
 #include "awaitable.h"
 #include "coroutine.h"
+#include "spare.h"
 #include "stop_iteration.h"
 
 /// The module state
@@ -18,6 +19,7 @@ enum { ADD, COUNTDOWN, BODIES };
 typedef struct {
     PyTypeObject *coroutine_type;
     PyObject *codes[BODIES];
+    Spares spares;
 } handmade_coroutine_state;
 
 /// An object that holds another one
@@ -50,7 +52,7 @@ Holder_dealloc(PyObject *op)
 {
     PyObject *held = ((Holder *)op)->held;
     PyObject_GC_UnTrack(op);
-    if (held == NULL || !PyObject_IS_GC(held)) {
+    if (held == NULL || !PyType_IS_GC(Py_TYPE(held))) {
         Holder_free(op);
         return;
     }
@@ -74,16 +76,25 @@ check_count(const char *name, Py_ssize_t count, Py_ssize_t expected)
     return -1;
 }
 
+/* Return 0 if `cls` is called with one positional argument, else -1 with
+   TypeError set. */
+static int
+check_call(PyTypeObject *cls, size_t nargsf, PyObject *kwnames)
+{
+    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
+        PyErr_Format(PyExc_TypeError, "%s takes no keyword arguments",
+                     cls->tp_name);
+        return -1;
+    }
+    return check_count(cls->tp_name, PyVectorcall_NARGS(nargsf), 1);
+}
+
 static PyObject *
 Holder_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
                   PyObject *kwnames)
 {
     PyTypeObject *cls = (PyTypeObject *)type;
-    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
-        return PyErr_Format(PyExc_TypeError, "%s takes no keyword arguments",
-                            cls->tp_name);
-    }
-    if (check_count(cls->tp_name, PyVectorcall_NARGS(nargsf), 1) < 0) {
+    if (check_call(cls, nargsf, kwnames) < 0) {
         return NULL;
     }
     Holder *self = (Holder *)cls->tp_alloc(cls, 0);
@@ -350,6 +361,185 @@ handmade_coroutine_countdown(PyObject *module, PyObject *const *args,
     return (PyObject *)self;
 }
 
+/// An Echo that costs less
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *value;
+    PyObject *stop; /* the StopIteration that it raised last, or NULL */
+    Spares *spares; /* in the state of the module */
+    int is_awaited; /* by `await`, and has not ended yet */
+} Ready;
+
+/* Return the spares of `op`, or NULL if the module is gone. */
+static Spares *
+ready_get_spares(PyObject *op)
+{
+    PyHeapTypeObject *type = (PyHeapTypeObject *)Py_TYPE(op);
+    return type->ht_module != NULL ? ((Ready *)op)->spares : NULL;
+}
+
+/// Calling Ready
+
+static PyObject *
+Ready_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
+                 PyObject *kwnames)
+{
+    PyTypeObject *cls = (PyTypeObject *)type;
+    if (check_call(cls, nargsf, kwnames) < 0) {
+        return NULL;
+    }
+    handmade_coroutine_state *state = PyType_GetModuleState(cls);
+    if (state == NULL) {
+        return NULL;
+    }
+    Ready *self = (Ready *)spares_take(&state->spares, cls);
+    if (self != NULL) {
+        self->value = Py_NewRef(args[0]);
+        self->spares = &state->spares;
+    }
+    return (PyObject *)self;
+}
+
+/// Who sees its StopIteration
+
+/* Return 1 if only the interpreter has `op`, to use it once more, else 0. */
+static int
+is_temporary(PyObject *op)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return PyUnstable_Object_IsUniqueReferencedTemporary(op);
+#else
+    return Py_REFCNT(op) == 1;
+#endif
+}
+
+/* Return 1 if `self` is being awaited, which ends, else 0. */
+static int
+ready_end_await(Ready *self)
+{
+    if (!self->is_awaited) {
+        return 0;
+    }
+    self->is_awaited = 0;
+    return 1;
+}
+
+/// Awaiting a Ready
+
+static PyObject *
+Ready_am_await(PyObject *op)
+{
+    if (SPARES_ARE_KEPT) {
+        ((Ready *)op)->is_awaited = 1;
+    }
+    return Py_NewRef(op);
+}
+
+static PyObject *
+Ready_next(PyObject *op)
+{
+    Ready *self = (Ready *)op;
+    if (self->value == Py_None) {
+        ready_end_await(self);
+        return NULL;
+    }
+    Spares *spares = ready_get_spares(op);
+    if (!ready_end_await(self) || !is_temporary(op) || spares == NULL) {
+        stop_iteration_raise(self->value);
+        return NULL;
+    }
+    PyObject *stop = spares_take_stop(spares, self->value);
+    if (stop != NULL) {
+        Py_XSETREF(self->stop, Py_NewRef(stop));
+        PyErr_SetRaisedException(stop);
+    }
+    return NULL;
+}
+
+/// Other ways to a Ready
+
+static PySendResult
+Ready_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    ready_end_await((Ready *)op);
+    *result = Py_NewRef(((Ready *)op)->value);
+    return PYGEN_RETURN;
+}
+
+static PyObject *
+Ready_iter(PyObject *op)
+{
+    ready_end_await((Ready *)op);
+    return Py_NewRef(op);
+}
+
+static PyObject *
+Ready_dunder_await(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return Ready_iter(op);
+}
+
+static PyMethodDef Ready_methods[] = {
+    {"__await__", Ready_dunder_await, METH_NOARGS | METH_COEXIST, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/// The end of a Ready
+
+static int
+Ready_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((Ready *)op)->value);
+    Py_VISIT(((Ready *)op)->stop);
+    return 0;
+}
+
+/* Free `op`, which is not tracked, or keep what it needed. */
+static void
+Ready_free(PyObject *op)
+{
+    Ready *self = (Ready *)op;
+    Spares *spares = ready_get_spares(op);
+    Py_CLEAR(self->value);
+    if (self->stop != NULL) {
+        spares_give_stop(spares, self->stop);
+        self->stop = NULL;
+    }
+    self->is_awaited = 0;
+    spares_give(spares, op);
+}
+
+static void
+Ready_dealloc(PyObject *op)
+{
+    PyObject *value = ((Ready *)op)->value;
+    PyObject_GC_UnTrack(op);
+    if (value == NULL || !PyType_IS_GC(Py_TYPE(value))) {
+        Ready_free(op);
+        return;
+    }
+    Py_TRASHCAN_BEGIN(op, Ready_dealloc);
+    Ready_free(op);
+    Py_TRASHCAN_END;
+}
+
+/// The slots of Ready
+
+static PyType_Slot Ready_slots[] = {
+    {Py_tp_doc, "Ready(value, /)\n--\n\n"
+                "An awaitable that is ready at once and gives value back."},
+    {Py_tp_traverse, Ready_traverse},
+    {Py_tp_dealloc, Ready_dealloc},
+    {Py_tp_methods, Ready_methods},
+    {Py_am_await, Ready_am_await},
+    {Py_am_send, Ready_send},
+    {Py_tp_iter, Ready_iter},
+    {Py_tp_iternext, Ready_next},
+    {0, NULL},
+};
+
 /// The functions of the module
 
 PyDoc_STRVAR(add_doc,
@@ -378,16 +568,18 @@ static PyMethodDef handmade_coroutine_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/// Adding a type of holders
+/// Adding a type
 
-/* Make a type of holders and add it to the module. Return 0, or -1 with an
-   exception set. */
-static int
-add_holder_type(PyObject *module, const char *name, PyType_Slot *slots)
+/* Make a type of objects of `size` bytes, which `call` makes, and add it to
+   the module. Return it, borrowed from the module, or NULL with an exception
+   set. */
+static PyTypeObject *
+add_type(PyObject *module, const char *name, size_t size, vectorcallfunc call,
+         PyType_Slot *slots)
 {
     PyType_Spec spec = {
         .name = name,
-        .basicsize = sizeof(Holder),
+        .basicsize = (int)size,
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
                  | Py_TPFLAGS_IMMUTABLETYPE
                  | Py_TPFLAGS_DISALLOW_INSTANTIATION,
@@ -396,12 +588,39 @@ add_holder_type(PyObject *module, const char *name, PyType_Slot *slots)
     PyTypeObject *type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
     if (type == NULL) {
-        return -1;
+        return NULL;
     }
-    type->tp_vectorcall = Holder_vectorcall;
+    type->tp_vectorcall = call;
     int status = PyModule_AddType(module, type);
     Py_DECREF(type);
-    return status;
+    return status < 0 ? NULL : type;
+}
+
+/// The types of awaitables
+
+/* Add the types of awaitables to the module. Return 0, or -1 with an exception
+   set. */
+static int
+add_types(PyObject *module, Spares *spares)
+{
+    if (add_type(module, "handmade_coroutine.Relay", sizeof(Holder),
+                 Holder_vectorcall, Relay_slots)
+        == NULL) {
+        return -1;
+    }
+    if (add_type(module, "handmade_coroutine.Echo", sizeof(Holder),
+                 Holder_vectorcall, Echo_slots)
+        == NULL) {
+        return -1;
+    }
+    PyTypeObject *ready =
+        add_type(module, "handmade_coroutine.Ready", sizeof(Ready),
+                 Ready_vectorcall, Ready_slots);
+    if (ready == NULL) {
+        return -1;
+    }
+    spares_begin(spares, ready);
+    return 0;
 }
 
 /// Filling the module
@@ -426,10 +645,7 @@ handmade_coroutine_exec(PyObject *module)
             return -1;
         }
     }
-    if (add_holder_type(module, "handmade_coroutine.Relay", Relay_slots) < 0) {
-        return -1;
-    }
-    return add_holder_type(module, "handmade_coroutine.Echo", Echo_slots);
+    return add_types(module, &state->spares);
 }
 
 /// The life of the module
@@ -439,6 +655,7 @@ handmade_coroutine_traverse(PyObject *module, visitproc visit, void *arg)
 {
     handmade_coroutine_state *state = PyModule_GetState(module);
     Py_VISIT(state->coroutine_type);
+    Py_VISIT(state->spares.type);
     return 0;
 }
 
@@ -450,6 +667,7 @@ handmade_coroutine_clear(PyObject *module)
     for (int i = 0; i < BODIES; i++) {
         Py_CLEAR(state->codes[i]);
     }
+    spares_end(&state->spares);
     return 0;
 }
 

@@ -8,7 +8,7 @@ import types
 import warnings
 import weakref
 
-from handmade_coroutine import Echo, Relay, add, countdown
+from handmade_coroutine import Echo, Ready, Relay, add, countdown
 
 
 class Thing:
@@ -44,6 +44,11 @@ def yield_once(item):
 async def later(thing):
     await yield_once(thing)
     return thing
+
+
+async def awaits(*awaitables):
+    for awaitable in awaitables:
+        await awaitable
 
 
 async def fails(thing):
@@ -140,6 +145,13 @@ CASES = [
     lambda thing: next(Echo(thing)),
     lambda thing: next(Echo((thing, thing))),
     lambda thing: next(Echo(None)),
+    lambda thing: Ready(thing, thing),
+    lambda thing: Ready(Relay(Ready(thing))),
+    lambda thing: next(Ready(thing)),
+    lambda thing: next(Ready((thing, thing))),
+    lambda thing: drive(awaits(Ready(thing), Ready([thing]), Ready(None))),
+    lambda thing: [Ready(thing) for _ in range(40)],
+    lambda thing: in_a_cycle(Ready(thing), thing),
     lambda thing: Relay(Echo(thing)).__await__(),
     lambda thing: Relay(thing).__await__(),
     lambda thing: closed(add(thing, thing)),

@@ -21,7 +21,7 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
     print("failing allocations end free-threaded Python, with or without us")
     raise SystemExit(77)
 
-from handmade_coroutine import Echo, Relay, add, countdown
+from handmade_coroutine import Echo, Ready, Relay, add, countdown
 
 
 class Result:
@@ -135,6 +135,11 @@ def in_b(operand):
     return lambda: begun(add(Echo(RESULT), operand()))
 
 
+async def awaits(*awaitables):
+    for awaitable in awaitables:
+        await awaitable
+
+
 def one():
     return Given(RESULT)
 
@@ -171,6 +176,13 @@ CASES = {
     "Echo()()": lambda: (Echo, (), None),
     "next(Echo)": lambda: (next, (Echo(RESULT),), None),
     "next(Echo((1, 2)))": lambda: (next, (Echo((RESULT, 2)),), None),
+    "Ready()": lambda: (Ready, (RESULT,), None),
+    "20 of Ready": lambda: (lambda: [Ready(RESULT) for _ in range(20)], (), None),
+    "next(Ready)": lambda: (next, (Ready(RESULT),), None),
+    "Ready awaited": method("send", lambda: awaits(Ready(RESULT)), None),
+    "20 of Ready awaited": method(
+        "send", lambda: awaits(*map(Ready, [RESULT] * 20)), None
+    ),
     "Relay.__await__": lambda: (Relay(two()).__await__, (), None),
     "Relay(3).__await__": lambda: (Relay(3).__await__, (), None),
     "send to a ready one": method("send", ready, None),

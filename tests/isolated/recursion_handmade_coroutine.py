@@ -12,7 +12,7 @@ import threading
 import warnings
 from pathlib import Path
 
-from handmade_coroutine import Echo, Relay, add, countdown
+from handmade_coroutine import Echo, Ready, Relay, add, countdown
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -185,6 +185,10 @@ def nested(function, value=0):
 
 def echoes():
     nested(Echo)
+
+
+def readies():
+    nested(Ready)
 
 
 def relays():

@@ -15,7 +15,7 @@ else:
 CODE = f"""
 import sys, types, warnings, inspect, gc
 sys.path[:] = {sys.path!r}
-from handmade_coroutine import Echo, Relay, add, countdown
+from handmade_coroutine import Echo, Ready, Relay, add, countdown
 
 def drive(coroutine):
     items = []
@@ -25,6 +25,9 @@ def drive(coroutine):
         except StopIteration as stop:
             return items, stop.value
 
+async def awaits(*awaitables):
+    return [await awaitable for awaitable in awaitables]
+
 @types.coroutine
 def later(value):
     yield value
@@ -33,6 +36,7 @@ def later(value):
 assert drive(add(later(1), Relay(Echo(2)))) == ([1], 3)
 assert drive(countdown(2, lambda: later(0))) == ([0, 0, 0], 2)
 assert drive(add(Echo((1, 2)), Echo((3,)))) == ([], (1, 2, 3))
+assert drive(awaits(*map(Ready, range(50)))) == ([], list(range(50)))
 for operands in (3, 4), (later(1), later("text")):
     try:
         drive(add(*operands))
@@ -57,8 +61,8 @@ cycle.append(cycle)
 cycle[0].send(None)
 del cycle, caught
 gc.collect()
-kept = add(later(1), 2)  # until the end of the interpreter
-kept.send(None)
+kept = Ready(sys.modules), add(later(1), 2)  # until the end of the interpreter
+kept[1].send(None)
 """
 WITH_ASYNCIO = """
 import asyncio
