@@ -130,6 +130,8 @@ Coroutine_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Coroutine *self = (Coroutine *)op;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->name);
+    Py_VISIT(self->qualname);
     Py_VISIT(self->frame);
     Py_VISIT(self->awaited);
     Py_VISIT(self->handled.exc_value);

@@ -122,6 +122,23 @@ coroutine_begin_await(Coroutine *self, PyObject **item)
     return PyIter_Send(iterator, Py_None, item);
 }
 
+/// The end of an await
+
+/* Let go of what `self` awaited, which `status` came out of. An exception gets
+   the line of the await in its traceback. */
+static inline void
+coroutine_end_await(Coroutine *self, PySendResult status)
+{
+    if (status != PYGEN_ERROR) {
+        coroutine_set_awaited(self, NULL);
+        return;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    coroutine_set_awaited(self, NULL);
+    PyErr_SetRaisedException(error);
+    coroutine_trace(self);
+}
+
 /// From await to await
 
 /* Go on until something is yielded, or to the end. `status` and `*item` are
@@ -130,10 +147,7 @@ static inline PySendResult
 coroutine_go_on(Coroutine *self, PySendResult status, PyObject **item)
 {
     while (status != PYGEN_NEXT) {
-        coroutine_set_awaited(self, NULL);
-        if (status == PYGEN_ERROR) {
-            coroutine_trace(self);
-        }
+        coroutine_end_await(self, status);
         PyObject *value = *item;
         *item = NULL;
         PySendResult answer = self->body->step(self, value, item);
@@ -465,11 +479,16 @@ coroutine_catch(Coroutine *self)
     Py_XSETREF(self->handled.exc_value, PyErr_GetRaisedException());
 }
 
-/* What a step says for `raise`: what is being handled is raised again. Returns
-   what the step returns. */
+/* What a step says for `raise`: what is being handled is raised again, or
+   RuntimeError if nothing is. Returns what the step returns. */
 static inline PySendResult
 coroutine_raise_again(Coroutine *self)
 {
-    PyErr_SetRaisedException(Py_NewRef(self->handled.exc_value));
+    if (coroutine_is_handling(self)) {
+        PyErr_SetRaisedException(Py_NewRef(self->handled.exc_value));
+    }
+    else {
+        PyErr_SetString(PyExc_RuntimeError, "No active exception to reraise");
+    }
     return PYGEN_ERROR;
 }

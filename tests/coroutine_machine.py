@@ -247,7 +247,7 @@ NAMED = set()
 def differs_by_name(world, operation):
     """Whether `operation` does in the C what no native coroutine of this version does.
 
-    The page lists these, and test_handmade_coroutine.py has each by its name.
+    The page lists these, under "How it differs".
     """
     verb = operation[0]
     it = world.subject

@@ -2412,6 +2412,21 @@ def test_a_cycle_through_the_exception_that_it_handles_is_collected(each):
     assert ref() is None
 
 
+@pytest.mark.parametrize("name", ["__name__", "__qualname__"])
+def test_a_cycle_through_a_name_is_collected(full, name):
+    class Name(str):
+        pass
+
+    value = Name("name")
+    ref = weakref.ref(value)
+    coroutine = begun(full.add(yield_item(1), 2))
+    setattr(coroutine, name, value)
+    value.cycle = coroutine
+    del coroutine, value
+    collect()
+    assert ref() is None
+
+
 def test_cycles_through_awaitables_are_collected(module):
     for function in module.Echo, module.Relay, module.Ready:
         thing = Thing()
@@ -2522,6 +2537,60 @@ def test_different_it_can_be_iterated():
     with pytest.raises(TypeError):
         next(theirs)
     theirs.close()
+
+
+def test_different_each_step_has_another_frame_and_clearing_it_does_nothing():
+    coroutine = native.add(yield_item(1), yield_item(2))
+    frames = [coroutine.cr_frame]
+    assert coroutine.cr_frame is frames[0]
+    for item in 1, 2:
+        assert coroutine.send(None) == item
+        frames.append(coroutine.cr_frame)
+        frames[-1].clear()
+        assert inspect.getcoroutinestate(coroutine) == "CORO_SUSPENDED"
+    assert len({id(frame) for frame in frames}) == 3
+    coroutine.close()
+
+
+def test_different_what_looks_up_the_inner_throw_finds_it_running(each):
+    states = []
+
+    class Inner:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return 1
+
+        @property
+        def throw(self):
+            states.append(inspect.getcoroutinestate(coroutine))
+            raise AttributeError
+
+    if each is model:
+        pytest.skip("the model has no frames")
+    coroutine = each.add(Awaitable(Inner), 2)
+    coroutine.send(None)
+    with pytest.raises(KeyError):
+        coroutine.throw(KeyError())
+    unseen = each is twin and sys.version_info < (3, 15)
+    assert states == ["CORO_SUSPENDED" if unseen else "CORO_RUNNING"]
+
+
+def test_different_a_traceback_that_the_old_throw_is_given_is_kept():
+    """Up to 3.13 a native coroutine drops it if None takes its place."""
+    for made in native.add(1, 2), begun(native.add(yield_item(1), 2)):
+        error = KeyError()
+        with contextlib.suppress(KeyError):
+            raise error
+        with warnings.catch_warnings(), pytest.raises(KeyError) as caught:
+            warnings.simplefilter("ignore")
+            made.throw(KeyError, error, None)
+        names = [f.name for f in traceback.extract_tb(caught.value.__traceback__)]
+        assert (
+            names[-1]
+            == "test_different_a_traceback_that_the_old_throw_is_given_is_kept"
+        )
 
 
 def test_different_its_frame_is_only_for_show():

@@ -42,7 +42,7 @@ static void
 Holder_free(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    Py_XDECREF(((Holder *)op)->held);
+    Py_DECREF(((Holder *)op)->held);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -52,7 +52,7 @@ Holder_dealloc(PyObject *op)
 {
     PyObject *held = ((Holder *)op)->held;
     PyObject_GC_UnTrack(op);
-    if (held == NULL || !PyType_IS_GC(Py_TYPE(held))) {
+    if (!PyType_IS_GC(Py_TYPE(held))) {
         Holder_free(op);
         return;
     }
@@ -516,7 +516,7 @@ Ready_dealloc(PyObject *op)
 {
     PyObject *value = ((Ready *)op)->value;
     PyObject_GC_UnTrack(op);
-    if (value == NULL || !PyType_IS_GC(Py_TYPE(value))) {
+    if (!PyType_IS_GC(Py_TYPE(value))) {
         Ready_free(op);
         return;
     }
@@ -557,8 +557,8 @@ PyDoc_STRVAR(countdown_doc,
 "\n"
 "Return a coroutine that awaits tick() n times and returns n.\n"
 "\n"
-"However it ends, by an exception, cancelled or closed, it awaits tick()\n"
-"once more before. Awaiting it raises TypeError if n is no integer.");
+"Once begun, it awaits tick() once more before it ends, however it ends.\n"
+"Awaiting it raises TypeError if n is no integer.");
 
 static PyMethodDef handmade_coroutine_methods[] = {
     {"add", (PyCFunction)(void (*)(void))handmade_coroutine_add, METH_FASTCALL,
