@@ -177,7 +177,7 @@ CASES = {
     "next(Echo)": lambda: (next, (Echo(RESULT),), None),
     "next(Echo((1, 2)))": lambda: (next, (Echo((RESULT, 2)),), None),
     "Ready()": lambda: (Ready, (RESULT,), None),
-    "20 of Ready": lambda: (lambda: [Ready(RESULT) for _ in range(20)], (), None),
+    "20 of Ready": lambda: (list, (map(Ready, [RESULT] * 20),), None),
     "next(Ready)": lambda: (next, (Ready(RESULT),), None),
     "Ready awaited": method("send", lambda: awaits(Ready(RESULT)), None),
     "20 of Ready awaited": method(
