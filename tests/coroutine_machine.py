@@ -365,7 +365,9 @@ def look_around(world, operation, seen, before):
 def end(world):
     """Close the coroutine, let go of everything; return what is seen of that."""
     NOW[:] = [world]
-    world.calm, world.pinned = False, False
+    world.calm, world.pinned, world.is_ending = False, False, True
+    if sys.version_info < (3, 12):
+        world.reentries.clear()  # what is driven by what its close() drops may crash
     seen = []
     while world.subject is not None and world.subject.cr_suspended and len(seen) < 9:
         seen.append(attempt(world, "close", "subject"))

@@ -133,6 +133,7 @@ class World:
         self.reentries = dict(reentries)
         self.pins = []
         self.pinned = pinned
+        self.is_ending = False
         self.count = 0
         self.step = self.warned = 0
         self.names = {}
@@ -225,7 +226,7 @@ class World:
         Named difference: up to 3.11 a native coroutine in its `finally` closes what it
         drops before the exception that it handles is in force again, the C after.
         """
-        is_early = sys.version_info < (3, 12) and type(error) is GeneratorExit
+        is_early = self.is_ending and sys.version_info < (3, 12)
         if is_early and self.has_finally and not self.has_one:
             return "not compared"
         return self.describe(error.__context__)
