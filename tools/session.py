@@ -32,6 +32,7 @@ def tidy(text, root):
     text = re.sub(warning, r"sys:1: \1", text, flags=re.MULTILINE)
     text = re.sub(r"^\w+: Enable tracemalloc .*\n", "", text, flags=re.MULTILINE)
     text = text.replace(f"{root}/", "")
+    text = re.sub(r"\b\d+\.\d+ s\b", "… s", text)  # a time that passed
     return re.sub(r"\b0x[0-9a-f]{6,}", "0x…", text)
 
 

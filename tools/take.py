@@ -61,6 +61,12 @@ def included_headers(source: str, common: Path) -> dict[str, str]:
     return headers
 
 
+def use_threads(text: str) -> str:
+    """Return `text`, which says how to build, for a module that has threads."""
+    text = text.replace("cc -shared -fPIC ", "cc -shared -fPIC -pthread ")
+    return text.replace("'NAME.c', ", "'NAME.c', dependencies: dependency('threads'), ")
+
+
 def project_files(root: Path, chapter: str, name: str) -> dict[str, str]:
     """Return the files of the project `name`, made of `chapter`: file name to text.
 
@@ -83,11 +89,14 @@ def project_files(root: Path, chapter: str, name: str) -> dict[str, str]:
     title, _, code = source.partition("\n\n")
     code = code.partition("*/")[2]
     opening = f'{title}\n\n   From the book "Await in C". MIT licence: see LICENSE. */'
+    readme, meson = README, MESON
+    if any("#include <pthread.h>" in text for text in headers.values()):
+        readme, meson = use_threads(readme), use_threads(meson)
     renamed = {
         f"{name}.c": (opening + code).replace(chapter, name),
         f"test_{name}.py": test.replace(chapter, name),
-        "README.md": README.replace("NAME", name).replace("CHAPTER", chapter),
-        "meson.build": MESON.replace("NAME", name),
+        "README.md": readme.replace("NAME", name).replace("CHAPTER", chapter),
+        "meson.build": meson.replace("NAME", name),
         "pyproject.toml": PYPROJECT.replace("NAME", name),
     }
     license_text = (root / "LICENSE").read_text(encoding="utf-8")
