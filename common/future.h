@@ -136,7 +136,9 @@ FutureIterator_iternext(PyObject *op)
 {
     PyObject *item;
     if (FutureIterator_am_send(op, Py_None, &item) == PYGEN_RETURN) {
-        stop_iteration_raise(item);
+        if (item != Py_None) {
+            stop_iteration_raise(item);
+        }
         Py_CLEAR(item);
     }
     return item;
@@ -147,7 +149,11 @@ FutureIterator_iternext(PyObject *op)
 static inline PyObject *
 FutureIterator_send(PyObject *op, PyObject *Py_UNUSED(value))
 {
-    return FutureIterator_iternext(op);
+    PyObject *item = FutureIterator_iternext(op);
+    if (item == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return item;
 }
 
 static inline PyObject *
@@ -354,6 +360,25 @@ future_state_name(Future *self)
     return names[self->state];
 }
 
+/* Return the repr of the outcome, a result not too long, or NULL with an
+   exception set. */
+static inline PyObject *
+future_repr_outcome(Future *self)
+{
+    if (self->state == FAILED) {
+        return PyObject_Repr(self->outcome);
+    }
+    PyObject *reprlib = PyImport_ImportModule("reprlib");
+    if (reprlib == NULL) {
+        return NULL;
+    }
+    PyObject *repr = PyObject_CallMethod(reprlib, "repr", "O", self->outcome);
+    Py_DECREF(reprlib);
+    return repr;
+}
+
+/// The repr of a future
+
 static inline PyObject *
 Future_repr(PyObject *op)
 {
@@ -366,9 +391,13 @@ Future_repr(PyObject *op)
     if (is_inside != 0) {
         return is_inside < 0 ? NULL : PyUnicode_FromString("...");
     }
-    PyObject *repr =
-        PyUnicode_FromFormat("<Future %s%R>", state, self->outcome);
+    PyObject *outcome = future_repr_outcome(self);
     Py_ReprLeave(op);
+    if (outcome == NULL) {
+        return NULL;
+    }
+    PyObject *repr = PyUnicode_FromFormat("<Future %s%U>", state, outcome);
+    Py_DECREF(outcome);
     return repr;
 }
 

@@ -289,7 +289,7 @@ future_make_cancelled_error(Future *self)
     if (state == NULL) {
         return NULL;
     }
-    if (self->outcome == NULL || self->outcome == Py_None) {
+    if (self->state != CANCELLED || self->outcome == Py_None) {
         return PyObject_CallNoArgs(state->cancelled_error);
     }
     return PyObject_CallOneArg(state->cancelled_error, self->outcome);

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("coroutine_machine")
+pytest.register_assert_rewrite("coroutine_machine", "cpython_futures")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,6 +13,11 @@ import pytest
 from conftest import load_model
 
 native = pytest.importorskip("thread_woken_future", reason="run: python3 run.py test")
+from cpython_futures import (  # noqa: E402, F401 (they need the C)
+    test_a_future_has_to_pass_most_tests_of_cpython,
+    test_a_future_passes_the_tests_of_cpython_but_for_the_named,
+)
+
 model = load_model("thread_woken_future")
 
 KINDS = {
@@ -348,6 +353,15 @@ def test_cancel_has_a_message(kind, loop, message):
     assert future.cancel(msg="again") is False
 
 
+def test_the_error_of_a_future_that_is_not_cancelled_has_no_message(kind, loop):
+    future = kind(loop=loop)
+    assert future._make_cancelled_error().args == ()
+    assert future._cancel_message is None
+    future.set_result(7)
+    assert future._make_cancelled_error().args == ()
+    assert future._cancel_message is None
+
+
 def test_wrong_arguments_of_methods(kind, loop):
     future = kind(loop=loop)
     for call in [
@@ -391,6 +405,9 @@ def test_repr(kind, loop):
     assert repr(done) == f"<{name} finished result=[1]>"
     assert repr(failed) == f"<{name} finished exception=KeyError(1)>"
     failed.exception()
+    long = kind(loop=loop)
+    long.set_result("long" * 1000)
+    assert len(repr(long)) < 100
 
 
 def test_the_repr_of_a_future_that_has_itself(handmade, loop):
@@ -793,6 +810,12 @@ def test_the_iterator_is_driven_by_hand(kind, loop):
     with pytest.raises(StopIteration) as stop:
         next(iter(future))
     assert stop.value.value == (1, 2)
+    future = kind(loop=loop)
+    future.set_result(None)
+    for drive in next, lambda iterator: iterator.send(None):
+        with pytest.raises(StopIteration) as stop:
+            drive(iter(future))
+        assert stop.value.value is None
 
 
 def test_the_iterator_after_its_end(handmade, loop):

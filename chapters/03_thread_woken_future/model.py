@@ -157,10 +157,12 @@ class Future(WithAnswers):
 
     @reprlib.recursive_repr()
     def __repr__(self):
-        told = {"finished": "result", "failed": "exception"}.get(self._status)
-        more = f" {told}={reprlib.repr(self._outcome)}" if told else ""
-        status = "finished" if told else self._status
-        return f"<{type(self).__name__} {status}{more}>"
+        told = self._status
+        if told == "finished":
+            told += f" result={reprlib.repr(self._outcome)}"
+        if told == "failed":
+            told = f"finished exception={self._outcome!r}"
+        return f"<{type(self).__name__} {told}>"
 
     def __del__(self):
         if self._is_unseen:
