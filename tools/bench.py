@@ -4,8 +4,10 @@ Run it: python3 run.py bench [CHAPTER] [--rounds N] [--json] [--peers]
 
 chapters/NN_CHAPTER/bench.py has ROWS, the statements to time, by title; VARIANTS, for
 each way of making things the names that the statements use; and SHARED, names that
-all of them use. Every statement is timed with the names of every variant, and the
-others are compared with the first, round by round.
+all of them use. CLOCK, if it is there, is the clock; else it is the processor time of
+the thread, which does not count what other programs take. Every statement is timed
+with the names of every variant, and the others are compared with the first, round by
+round.
 """
 
 import argparse
@@ -67,18 +69,18 @@ def make_loops(statement, variants, shared):
     return {variant: loop for variant, loop in loops.items() if loop}
 
 
-async def clock(loop, count):
-    """Return the seconds of the processor that `count` turns of `loop` take."""
+async def clock(loop, count, now):
+    """Return the seconds, by the clock `now`, that `count` turns of `loop` take."""
     times = itertools.repeat(None, count)
-    start = time.thread_time()  # does not count what other programs take
+    start = now()
     await loop(times)
-    return time.thread_time() - start
+    return now() - start
 
 
-async def find_count(loop, limit):
+async def find_count(loop, limit, now):
     """Return how many turns of `loop` take about `limit` seconds."""
     count = 1
-    while (taken := await clock(loop, count)) < limit:
+    while (taken := await clock(loop, count, now)) < limit:
         count *= 2
     return max(1, round(count * limit / taken))
 
@@ -90,13 +92,13 @@ def in_turns(variants, rounds):
         yield variants[:: -1 if number % 2 else 1]
 
 
-async def measure(loops, rounds, limit):
+async def measure(loops, rounds, limit, now=time.thread_time):
     """Return by variant the nanoseconds of one statement, round by round."""
-    counts = {variant: await find_count(loop, limit) for variant, loop in loops.items()}
+    counts = {name: await find_count(loop, limit, now) for name, loop in loops.items()}
     taken = {variant: [] for variant in loops}
     for order in in_turns(loops, rounds):
         for variant in order:
-            seconds = await clock(loops[variant], counts[variant])
+            seconds = await clock(loops[variant], counts[variant], now)
             taken[variant].append(seconds * 1e9 / counts[variant] / REPEATED)
     return taken
 
@@ -149,7 +151,8 @@ def bench(chapter, rounds, more, progress):
     for title, statement in given["ROWS"].items():
         progress(title)
         loops = make_loops(statement, given["VARIANTS"] | more, given["SHARED"])
-        taken = asyncio.run(measure(loops, rounds, SLICE))
+        now = given.get("CLOCK", time.thread_time)
+        taken = asyncio.run(measure(loops, rounds, SLICE, now))
         rows.append({"row": title, "statement": statement, **evaluate(taken)})
     return rows
 
