@@ -334,6 +334,7 @@ worker_start(Worker *self)
     worker_unlink(self);
     workers->count--;
     self->references--;
+    pthread_cond_signal(&workers->ended);
     pthread_mutex_unlock(&workers->lock);
     PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
     return -1;
