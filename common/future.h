@@ -102,31 +102,42 @@ Future_iter(PyObject *op)
 
 /// Driving the iterator
 
+/* Do the next step with `future`; return what am_send returns. */
+static inline PySendResult
+future_step(Future *future, PyObject **item)
+{
+    if (future->state != PENDING) {
+        *item = future_get_result(future);
+        return *item != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+    }
+    if (future->is_blocking) {
+        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+        return PYGEN_ERROR;
+    }
+    future->is_blocking = 1;
+    *item = Py_NewRef(future);
+    return PYGEN_NEXT;
+}
+
 static inline PySendResult
 FutureIterator_am_send(PyObject *op, PyObject *Py_UNUSED(value),
                        PyObject **item)
 {
-    FutureIterator *self = (FutureIterator *)op;
-    Future *future = self->future;
+    PySendResult status;
+    Future *future = (Future *)Py_XNewRef(((FutureIterator *)op)->future);
     *item = NULL;
     if (future == NULL) {
         *item = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    if (future->state == PENDING && !future->is_blocking) {
-        future->is_blocking = 1;
-        *item = Py_NewRef(future);
-        return PYGEN_NEXT;
-    }
-    self->future = NULL;
-    if (future->state == PENDING) {
-        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
-    }
-    else {
-        *item = future_get_result(future);
+    Py_BEGIN_CRITICAL_SECTION(future);
+    status = future_step(future, item);
+    Py_END_CRITICAL_SECTION();
+    if (status != PYGEN_NEXT) {
+        FutureIterator_clear(op);
     }
     Py_DECREF(future);
-    return *item != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+    return status;
 }
 
 /// Next, from a future
@@ -318,8 +329,14 @@ static inline PyObject *
 Future_get_cancel_message(PyObject *op, void *Py_UNUSED(closure))
 {
     Future *self = (Future *)op;
-    int has_message = self->state == CANCELLED;
-    return Py_NewRef(has_message ? self->outcome : Py_None);
+    PyObject *message = Py_None;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    if (self->state == CANCELLED) {
+        message = self->outcome;
+    }
+    Py_INCREF(message);
+    Py_END_CRITICAL_SECTION();
+    return message;
 }
 
 /// The flag
@@ -372,7 +389,8 @@ future_repr_outcome(Future *self)
     if (reprlib == NULL) {
         return NULL;
     }
-    PyObject *repr = PyObject_CallMethod(reprlib, "repr", "O", self->outcome);
+    PyObject *repr =
+        PyObject_CallMethod(reprlib, "repr", "(O)", self->outcome);
     Py_DECREF(reprlib);
     return repr;
 }
@@ -584,10 +602,11 @@ future_state_import(FutureState *state)
 
 /// The state of a module with futures
 
-/* Fill `state` for `module`, whose futures are of the type `name`, as in
-   "module.Future". Return 0, or -1 with an exception set. */
+/* Fill `state` for `module`, with types of these names, as in "module.Future".
+   Return 0, or -1 with an exception set. */
 static inline int
-future_state_init(FutureState *state, PyObject *module, const char *name)
+future_state_init(FutureState *state, PyObject *module, const char *name,
+                  const char *iterator_name)
 {
     if (future_state_import(state) < 0) {
         return -1;
@@ -598,7 +617,7 @@ future_state_init(FutureState *state, PyObject *module, const char *name)
         return -1;
     }
     state->iterator_type = future_make_type(
-        module, "future_iterator", sizeof(FutureIterator),
+        module, iterator_name, sizeof(FutureIterator),
         Py_TPFLAGS_DISALLOW_INSTANTIATION, future_iterator_slots);
     return state->iterator_type == NULL ? -1 : 0;
 }

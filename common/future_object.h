@@ -134,17 +134,19 @@ future_call_entries(Future *self, PyObject *entries)
 
 /// Becoming done
 
-/* Be done, in `state` and with `outcome`, which is stolen. Return 0, or -1
-   with an exception set if the loop refuses a callback. */
+/* Be done, in `state`, with `outcome` and of FAILED `traceback`, both stolen.
+   Return 0, or -1 with an exception set if the loop refuses a callback. */
 static inline int
-future_finish(Future *self, int state, PyObject *outcome)
+future_finish(Future *self, int state, PyObject *outcome, PyObject *traceback)
 {
     PyObject *callback = self->callback;
     PyObject *context = self->context;
     PyObject *callbacks = self->callbacks;
-    self->callback = self->context = self->callbacks = NULL;
-    self->state = state;
+    self->callback = self->callbacks = NULL;
+    self->context = traceback;
     self->outcome = outcome;
+    self->is_unseen = state == FAILED;
+    self->state = state;
     future_abandon_work(self);
     int status = 0;
     if (callback != NULL) {
@@ -185,7 +187,7 @@ future_set_result(Future *self, PyObject *result)
     if (future_check_pending(self) < 0) {
         return -1;
     }
-    return future_finish(self, FINISHED, Py_NewRef(result));
+    return future_finish(self, FINISHED, Py_NewRef(result), NULL);
 }
 
 /// StopIteration cannot be an exception of a future
@@ -255,10 +257,7 @@ future_set_exception(Future *self, PyObject *given)
         Py_DECREF(error);
         return future_check_pending(self);
     }
-    int status = future_finish(self, FAILED, error);
-    self->context = PyException_GetTraceback(error);
-    self->is_unseen = 1;
-    return status;
+    return future_finish(self, FAILED, error, PyException_GetTraceback(error));
 }
 
 /// Cancelling
@@ -272,7 +271,7 @@ future_cancel(Future *self, PyObject *message)
     if (self->state != PENDING) {
         return 0;
     }
-    if (future_finish(self, CANCELLED, Py_NewRef(message)) < 0) {
+    if (future_finish(self, CANCELLED, Py_NewRef(message), NULL) < 0) {
         return -1;
     }
     return 1;
@@ -395,24 +394,25 @@ future_add(Future *self, PyObject *callback, PyObject *context)
     return status;
 }
 
-/// The callbacks that stay
+/// The callbacks that are equal
 
-/* Return a new list of those of `entries` that do not have `callback`, or NULL
-   with an exception set. */
+/* Return a new list of those of `entries` that have `callback`, or NULL with
+   an exception set. */
 static inline PyObject *
-future_filter(PyObject *entries, PyObject *callback)
+future_find(PyObject *entries, PyObject *callback)
 {
-    PyObject *left = PyList_New(0);
-    for (Py_ssize_t i = 0; left != NULL && i < PyList_GET_SIZE(entries); i++) {
+    PyObject *found = PyList_New(0);
+    for (Py_ssize_t i = 0; found != NULL && i < PyList_GET_SIZE(entries);
+         i++) {
         PyObject *entry = Py_NewRef(PyList_GET_ITEM(entries, i));
         int equal = PyObject_RichCompareBool(PyTuple_GET_ITEM(entry, 0),
                                              callback, Py_EQ);
-        if (equal < 0 || (equal == 0 && PyList_Append(left, entry) < 0)) {
-            Py_CLEAR(left);
+        if (equal < 0 || (equal == 1 && PyList_Append(found, entry) < 0)) {
+            Py_CLEAR(found);
         }
         Py_DECREF(entry);
     }
-    return left;
+    return found;
 }
 
 /// Removing the first callback
@@ -437,6 +437,21 @@ future_remove_first(Future *self, PyObject *callback)
 
 /// Removing every callback
 
+/* Remove `entry`, that very object, from the list of callbacks. Return 1 if it
+   was there, 0 if not, or -1 with an exception set. */
+static inline int
+future_delete(Future *self, PyObject *entry)
+{
+    PyObject *entries = self->callbacks;
+    Py_ssize_t count = entries != NULL ? PyList_GET_SIZE(entries) : 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (PyList_GET_ITEM(entries, i) == entry) {
+            return PyList_SetSlice(entries, i, i + 1, NULL) < 0 ? -1 : 1;
+        }
+    }
+    return 0;
+}
+
 /* Forget every `callback` that was added. Return how many there were, or -1
    with an exception set. */
 static inline Py_ssize_t
@@ -447,16 +462,15 @@ future_remove(Future *self, PyObject *callback)
         return count;
     }
     PyObject *entries = Py_NewRef(self->callbacks);
-    PyObject *left = future_filter(entries, callback);
-    if (left == NULL) {
-        Py_DECREF(entries);
+    PyObject *found = future_find(entries, callback);
+    Py_DECREF(entries);
+    if (found == NULL) {
         return -1;
     }
-    count += PyList_GET_SIZE(entries) - PyList_GET_SIZE(left);
-    if (self->callbacks == entries) {
-        Py_SETREF(self->callbacks, Py_NewRef(left));
+    for (Py_ssize_t i = 0; count >= 0 && i < PyList_GET_SIZE(found); i++) {
+        int deleted = future_delete(self, PyList_GET_ITEM(found, i));
+        count = deleted < 0 ? -1 : count + deleted;
     }
-    Py_DECREF(entries);
-    Py_DECREF(left);
+    Py_DECREF(found);
     return count;
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 #include "raised_exception.h"
 
@@ -40,12 +41,16 @@ struct Worker {
     Worker *next; /* in the list of `workers` */
     Worker *previous; /* or NULL */
     pthread_cond_t wake;
-    int references; /* to this struct: the thread's and others' */
+    atomic_int references; /* to this struct: the thread's and others' */
     int is_stopped;
 };
 
+/* For all workers, and for the list of the Workers of all interpreters. */
+static pthread_mutex_t workers_lock = PTHREAD_MUTEX_INITIALIZER;
+static Workers *workers_all;
+
 struct Workers {
-    pthread_mutex_t lock; /* for all that follows, and for all workers */
+    Workers *next; /* in the list of all */
     pthread_cond_t ended; /* a thread has */
     Worker *first;
     int count; /* of the threads */
@@ -61,15 +66,11 @@ struct Workers {
 
 /// References to a worker
 
-/* Drop one reference to `self`; the last one frees it. */
+/* Drop one reference to `self`; the last one frees it. Needs no GIL. */
 static inline void
 worker_release(Worker *self)
 {
-    Workers *workers = self->workers;
-    pthread_mutex_lock(&workers->lock);
-    int left = --self->references;
-    pthread_mutex_unlock(&workers->lock);
-    if (left == 0) {
+    if (atomic_fetch_sub(&self->references, 1) == 1) {
         pthread_cond_destroy(&self->wake);
         self->kind->free(self);
     }
@@ -77,14 +78,12 @@ worker_release(Worker *self)
 
 /// Stopping a worker
 
-/* Wake the thread of `self`, and let it end. */
+/* Wake the thread of `self`, and let it end. The caller has the lock. */
 static inline void
 worker_stop(Worker *self)
 {
-    pthread_mutex_lock(&self->workers->lock);
     self->is_stopped = 1;
     pthread_cond_signal(&self->wake);
-    pthread_mutex_unlock(&self->workers->lock);
 }
 
 /// A deadline
@@ -113,7 +112,6 @@ worker_deadline(double seconds)
 static inline int
 worker_wait_once(Worker *self, const struct timespec *deadline)
 {
-    pthread_mutex_t *lock = &self->workers->lock;
 #ifdef __APPLE__
     struct timespec now, rest;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -126,9 +124,10 @@ worker_wait_once(Worker *self, const struct timespec *deadline)
     if (rest.tv_sec < 0) {
         return ETIMEDOUT;
     }
-    return pthread_cond_timedwait_relative_np(&self->wake, lock, &rest);
+    return pthread_cond_timedwait_relative_np(&self->wake, &workers_lock,
+                                              &rest);
 #else
-    return pthread_cond_timedwait(&self->wake, lock, deadline);
+    return pthread_cond_timedwait(&self->wake, &workers_lock, deadline);
 #endif
 }
 
@@ -139,12 +138,12 @@ static inline int
 worker_wait(Worker *self, const struct timespec *deadline)
 {
     int error = 0;
-    pthread_mutex_lock(&self->workers->lock);
+    pthread_mutex_lock(&workers_lock);
     while (!self->is_stopped && error == 0) {
         error = worker_wait_once(self, deadline);
     }
     int is_stopped = self->is_stopped;
-    pthread_mutex_unlock(&self->workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     return !is_stopped;
 }
 
@@ -223,21 +222,21 @@ static inline void
 worker_leave(Worker *self)
 {
     Workers *workers = self->workers;
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     worker_unlink(self);
     pthread_t last = workers->last;
     int has_last = workers->has_last;
     workers->last = pthread_self();
     workers->has_last = 1;
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     worker_release(self);
     if (has_last) {
         pthread_join(last, NULL);
     }
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     workers->count--;
     pthread_cond_signal(&workers->ended);
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
 }
 
 /// The thread
@@ -253,7 +252,10 @@ worker_main(void *argument)
 
 /// Starting a thread
 
-/* Start a thread for `self`, which no signal will reach. Return 0 or an error
+/* The signals of a crash, which belong to the thread that crashes. */
+static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
+/* Start a thread for `self`, which no signal from outside will reach. Return 0 or an error
    number. */
 static inline int
 worker_create_thread(Worker *self)
@@ -267,6 +269,9 @@ worker_create_thread(Worker *self)
     }
     pthread_attr_setstacksize(&attributes, WORKER_STACK);
     sigfillset(&all);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
+        sigdelset(&all, faults[i]);
+    }
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&thread, &attributes, worker_main, self);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -282,7 +287,7 @@ static inline int
 worker_enter(Worker *self)
 {
     Workers *workers = self->workers;
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     int is_closed = workers->is_closed;
     if (!is_closed) {
         self->next = workers->first;
@@ -293,7 +298,7 @@ worker_enter(Worker *self)
         workers->count++;
         self->references++;
     }
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     return is_closed ? -1 : 0;
 }
 
@@ -330,12 +335,12 @@ worker_start(Worker *self)
     if (worker_create_thread(self) == 0) {
         return 0;
     }
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     worker_unlink(self);
     workers->count--;
     self->references--;
     pthread_cond_signal(&workers->ended);
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
     return -1;
 }
@@ -346,7 +351,7 @@ worker_start(Worker *self)
 static inline Worker *
 workers_find(Workers *workers)
 {
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     Worker *found = workers->first;
     while (found != NULL && found->is_stopped) {
         found = found->next;
@@ -354,7 +359,7 @@ workers_find(Workers *workers)
     if (found != NULL) {
         found->references++;
     }
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     return found;
 }
 
@@ -364,14 +369,14 @@ workers_find(Workers *workers)
 static inline void
 workers_join(Workers *workers)
 {
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     while (workers->count > 0) {
-        pthread_cond_wait(&workers->ended, &workers->lock);
+        pthread_cond_wait(&workers->ended, &workers_lock);
     }
     int has_last = workers->has_last;
     pthread_t last = workers->last;
     workers->has_last = 0;
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     if (has_last) {
         pthread_join(last, NULL);
     }
@@ -383,9 +388,9 @@ workers_join(Workers *workers)
 static inline void
 workers_close(Workers *workers)
 {
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     workers->is_closed = 1;
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     Worker *found;
     while ((found = workers_find(workers)) != NULL) {
         found->kind->stop(found);
@@ -396,34 +401,53 @@ workers_close(Workers *workers)
     Py_END_ALLOW_THREADS
 }
 
-/// A new lock
+/// Inside of fork
 
-/* Make the lock and what waits for it new, in a process that has one thread. */
 static inline void
-workers_init_lock(Workers *workers)
+workers_before_fork(void)
 {
-    pthread_mutexattr_t attributes;
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
-    pthread_mutex_init(&workers->lock, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-    pthread_cond_init(&workers->ended, NULL);
+    pthread_mutex_lock(&workers_lock);
 }
 
-/// In a child
+static inline void
+workers_in_parent(void)
+{
+    pthread_mutex_unlock(&workers_lock);
+}
+
+/* Make new what threads may be waiting for who are not in this process. */
+static inline void
+workers_in_child(void)
+{
+    pthread_mutex_init(&workers_lock, NULL);
+    for (Workers *each = workers_all; each != NULL; each = each->next) {
+        pthread_cond_init(&each->ended, NULL);
+        for (Worker *one = each->first; one != NULL; one = one->next) {
+            pthread_cond_init(&one->wake, NULL);
+        }
+        each->count = each->has_last = 0;
+    }
+}
+
+static inline void
+workers_watch_forks(void)
+{
+    pthread_atfork(workers_before_fork, workers_in_parent, workers_in_child);
+}
+
+/// After a fork
 
 /* In a child, where no thread of a worker is there: let each worker know. */
 static inline void
 workers_lose(Workers *workers)
 {
+    pthread_mutex_lock(&workers_lock);
     Worker *lost = workers->first;
-    workers_init_lock(workers);
     workers->first = NULL;
-    workers->count = workers->has_last = 0;
+    pthread_mutex_unlock(&workers_lock);
     while (lost != NULL) {
         Worker *next = lost->next;
         lost->next = lost->previous = NULL;
-        pthread_cond_init(&lost->wake, NULL);
         lost->kind->lose(lost);
         worker_release(lost);
         lost = next;
@@ -446,21 +470,7 @@ workers_at_exit(PyObject *capsule, PyObject *Py_UNUSED(ignored))
 }
 
 static inline PyObject *
-workers_before_fork(PyObject *capsule, PyObject *Py_UNUSED(ignored))
-{
-    pthread_mutex_lock(&workers_from(capsule)->lock);
-    Py_RETURN_NONE;
-}
-
-static inline PyObject *
 workers_after_fork(PyObject *capsule, PyObject *Py_UNUSED(ignored))
-{
-    pthread_mutex_unlock(&workers_from(capsule)->lock);
-    Py_RETURN_NONE;
-}
-
-static inline PyObject *
-workers_in_child(PyObject *capsule, PyObject *Py_UNUSED(ignored))
 {
     workers_lose(workers_from(capsule));
     Py_RETURN_NONE;
@@ -468,91 +478,90 @@ workers_in_child(PyObject *capsule, PyObject *Py_UNUSED(ignored))
 
 /// The table of hooks
 
-static PyMethodDef workers_hooks[] = {
-    {"at_exit", workers_at_exit, METH_NOARGS, NULL},
-    {"before", workers_before_fork, METH_NOARGS, NULL},
-    {"after_in_parent", workers_after_fork, METH_NOARGS, NULL},
-    {"after_in_child", workers_in_child, METH_NOARGS, NULL},
-};
+static PyMethodDef workers_exit_hook = {"at_exit", workers_at_exit,
+                                        METH_NOARGS, NULL};
+static PyMethodDef workers_fork_hook = {"after_fork", workers_after_fork,
+                                        METH_NOARGS, NULL};
 
 /// Calling a function of a module
 
-/* Call `function` of `module` with `args` and `kwargs`. Return 0, or -1 with
-   an exception set. */
+/* Call `function` of `module` with `args` and `kwargs`, both stolen, and both
+   perhaps NULL with an exception set. Return 0, or -1 with an exception set. */
 static inline int
 workers_call(const char *module, const char *function, PyObject *args,
              PyObject *kwargs)
 {
-    PyObject *imported = PyImport_ImportModule(module);
-    if (imported == NULL) {
-        return -1;
+    PyObject *done = NULL;
+    PyObject *imported =
+        PyErr_Occurred() ? NULL : PyImport_ImportModule(module);
+    PyObject *method = NULL;
+    if (imported != NULL) {
+        method = PyObject_GetAttrString(imported, function);
     }
-    PyObject *method = PyObject_GetAttrString(imported, function);
-    Py_DECREF(imported);
-    PyObject *done =
-        method != NULL ? PyObject_Call(method, args, kwargs) : NULL;
+    if (method != NULL) {
+        done = PyObject_Call(method, args, kwargs);
+    }
+    Py_XDECREF(imported);
     Py_XDECREF(method);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-/// The hooks for forks
+/// Setting the hooks
 
-/* Return a new dictionary with the three hooks for forks, or NULL with an
-   exception set. */
-static inline PyObject *
-workers_fork_hooks(PyObject *capsule)
-{
-    PyObject *hooks = PyDict_New();
-    for (int i = 1; hooks != NULL && i < 4; i++) {
-        PyObject *hook = PyCFunction_New(&workers_hooks[i], capsule);
-        if (hook == NULL
-            || PyDict_SetItemString(hooks, workers_hooks[i].ml_name, hook)
-                   < 0) {
-            Py_CLEAR(hooks);
-        }
-        Py_XDECREF(hook);
-    }
-    return hooks;
-}
-
-/// All hooks
-
-/* Let Python call the hooks of `capsule`. Return 0, or -1 with an exception
+/* Let Python call the hooks with `capsule`. Return 0, or -1 with an exception
    set. */
 static inline int
 workers_set_hooks(PyObject *capsule)
 {
-    PyObject *at_exit = PyCFunction_New(&workers_hooks[0], capsule);
-    PyObject *args = at_exit != NULL ? PyTuple_Pack(1, at_exit) : NULL;
+    PyObject *at_exit = PyCFunction_New(&workers_exit_hook, capsule);
+    PyObject *after_fork = PyCFunction_New(&workers_fork_hook, capsule);
+    int status = -1;
+    if (at_exit != NULL && after_fork != NULL) {
+        PyObject *args = Py_BuildValue("(O)", at_exit);
+        status = workers_call("atexit", "register", args, NULL);
+    }
+    if (status == 0) {
+        PyObject *kwargs = Py_BuildValue("{sO}", "after_in_child", after_fork);
+        status =
+            workers_call("os", "register_at_fork", PyTuple_New(0), kwargs);
+    }
     Py_XDECREF(at_exit);
-    if (args == NULL) {
-        return -1;
-    }
-    int status = workers_call("atexit", "register", args, NULL);
-    Py_DECREF(args);
-    PyObject *none = status == 0 ? PyTuple_New(0) : NULL;
-    PyObject *hooks = none != NULL ? workers_fork_hooks(capsule) : NULL;
-    status = -1;
-    if (hooks != NULL) {
-        status = workers_call("os", "register_at_fork", none, hooks);
-    }
-    Py_XDECREF(none);
-    Py_XDECREF(hooks);
+    Py_XDECREF(after_fork);
     return status;
 }
 
 /// Making and freeing
 
+/* Enter the list of all Workers. */
+static inline void
+workers_link(Workers *workers)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, workers_watch_forks);
+    pthread_mutex_lock(&workers_lock);
+    workers->next = workers_all;
+    workers_all = workers;
+    pthread_mutex_unlock(&workers_lock);
+}
+
 static inline void
 workers_free(PyObject *capsule)
 {
     Workers *workers = workers_from(capsule);
+    pthread_mutex_lock(&workers_lock);
+    Workers **link = &workers_all;
+    while (*link != workers) {
+        link = &(*link)->next;
+    }
+    *link = workers->next;
+    pthread_mutex_unlock(&workers_lock);
 #if PY_VERSION_HEX >= 0x030F0000
     PyInterpreterView_Close(workers->interpreter);
 #endif
     pthread_cond_destroy(&workers->ended);
-    pthread_mutex_destroy(&workers->lock);
     PyMem_RawFree(workers);
 }
 
@@ -576,9 +585,14 @@ workers_new(void)
 #else
     workers->interpreter = PyInterpreterState_Get();
 #endif
-    workers_init_lock(workers);
+    pthread_cond_init(&workers->ended, NULL);
     PyObject *capsule = PyCapsule_New(workers, "workers", workers_free);
-    if (capsule == NULL || workers_set_hooks(capsule) < 0) {
+    if (capsule == NULL) {
+        PyMem_RawFree(workers);
+        return NULL;
+    }
+    workers_link(workers);
+    if (workers_set_hooks(capsule) < 0) {
         Py_CLEAR(capsule);
     }
     return capsule;

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("coroutine_machine", "cpython_futures")
+pytest.register_assert_rewrite(
+    "coroutine_machine", "cpython_futures", "threads_and_ends"
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,6 +17,20 @@ from cpython_futures import (  # noqa: E402, F401 (they need the C)
     test_a_future_has_to_pass_most_tests_of_cpython,
     test_a_future_passes_the_tests_of_cpython_but_for_the_named,
 )
+from threads_and_ends import (  # noqa: E402, F401
+    test_a_pending_future_changes_nothing_at_the_end_of_the_process,
+    test_another_loop_refuses_the_future,
+    test_fork,
+    test_nothing_leaks,
+    test_subinterpreters,
+    test_the_end_of_a_future_may_race_with_its_thread,
+    test_the_end_of_the_process_is_the_same_each_time,
+    test_two_loops_run_in_a_row,
+    test_two_loops_run_in_two_threads,
+    test_when_the_interpreter_ends_no_thread_starts,
+    test_without_a_thread_a_call_fails_and_loses_nothing,
+    test_without_memory_a_call_fails_and_loses_nothing,
+)
 
 model = load_model("thread_woken_future")
 

@@ -63,15 +63,25 @@ typedef struct {
     PyObject *complete;
 } Waiting;
 
-/* Take the objects of Python out of the job: they are the caller's. */
+/* Take the objects of Python out of the job: they are the caller's, who has
+   the lock. */
 static Waiting
 job_take(Job *job)
 {
-    pthread_mutex_lock(&job->worker.workers->lock);
     Waiting waiting = {job->future, job->loop, job->complete};
     job->future = job->loop = job->complete = NULL;
-    pthread_mutex_unlock(&job->worker.workers->lock);
     return waiting;
+}
+
+/* Return new references to these objects, or NULL three times. The caller has
+   the lock. */
+static Waiting
+job_share(Job *job)
+{
+    Py_XINCREF(job->future);
+    Py_XINCREF(job->loop);
+    Py_XINCREF(job->complete);
+    return (Waiting){job->future, job->loop, job->complete};
 }
 
 static void
@@ -112,6 +122,19 @@ loop_is_closed(PyObject *loop)
     return is_closed;
 }
 
+/* Report the exception that is set, unless the loop is closed: then nobody
+   waits any more. */
+static void
+waiting_report(Waiting *waiting)
+{
+    if (loop_is_closed(waiting->loop)) {
+        PyErr_Clear();
+    }
+    else {
+        PyErr_WriteUnraisable(waiting->future);
+    }
+}
+
 /// Waking the loop
 
 /* Let the loop complete the future, unless nobody waits. Needs the GIL; in any
@@ -119,7 +142,9 @@ loop_is_closed(PyObject *loop)
 static void
 job_deliver(Job *job)
 {
-    Waiting waiting = job_take(job);
+    pthread_mutex_lock(&workers_lock);
+    Waiting waiting = job_share(job);
+    pthread_mutex_unlock(&workers_lock);
     if (waiting.future == NULL) {
         return;
     }
@@ -127,14 +152,15 @@ job_deliver(Job *job)
     PyObject *handle =
         PyObject_CallMethod(waiting.loop, "call_soon_threadsafe", "OOO",
                             waiting.complete, waiting.future, outcome);
-    if (handle == NULL && loop_is_closed(waiting.loop)) {
-        PyErr_Clear();
-    }
-    else if (handle == NULL) {
-        PyErr_WriteUnraisable(waiting.future);
+    if (handle == NULL) {
+        waiting_report(&waiting);
     }
     Py_XDECREF(handle);
     Py_DECREF(outcome);
+    waiting_drop(&waiting);
+    pthread_mutex_lock(&workers_lock);
+    waiting = job_take(job);
+    pthread_mutex_unlock(&workers_lock);
     waiting_drop(&waiting);
 }
 
@@ -160,8 +186,10 @@ job_run(Worker *worker)
 static void
 job_stop(Worker *worker)
 {
+    pthread_mutex_lock(&workers_lock);
     worker_stop(worker);
     Waiting waiting = job_take(job_from(worker));
+    pthread_mutex_unlock(&workers_lock);
     waiting_drop(&waiting);
 }
 
@@ -181,6 +209,30 @@ job_free(Worker *worker)
 
 /// A job without a thread
 
+/* Let the future fail, and nobody be told that nobody has seen it. Return 0,
+   or -1 with an exception set. */
+static int
+waiting_fail(Waiting *waiting)
+{
+    PyObject *error = PyObject_CallFunction(
+        PyExc_RuntimeError, "s",
+        "this process was forked, and the thread of the future was not");
+    if (error == NULL) {
+        return -1;
+    }
+    PyObject *done = PyObject_CallFunctionObjArgs(
+        waiting->complete, waiting->future, error, NULL);
+    Py_DECREF(error);
+    if (done == NULL) {
+        return -1;
+    }
+    Py_DECREF(done);
+    done = PyObject_CallMethod(waiting->future, "exception", NULL);
+    Py_XDECREF(done);
+    PyErr_Clear();
+    return 0;
+}
+
 static void
 job_lose(Worker *worker)
 {
@@ -188,19 +240,9 @@ job_lose(Worker *worker)
     if (waiting.future == NULL) {
         return;
     }
-    PyObject *error = PyObject_CallFunction(
-        PyExc_RuntimeError, "s",
-        "this process was forked, and the thread of the future was not");
-    PyObject *done = NULL;
-    if (error != NULL) {
-        done =
-            PyObject_CallMethod(waiting.future, "set_exception", "O", error);
+    if (waiting_fail(&waiting) < 0) {
+        waiting_report(&waiting);
     }
-    if (done == NULL) {
-        PyErr_WriteUnraisable(waiting.future);
-    }
-    Py_XDECREF(error);
-    Py_XDECREF(done);
     waiting_drop(&waiting);
 }
 
@@ -267,7 +309,7 @@ thread_woken_future_complete(PyObject *Py_UNUSED(module),
     }
     const char *how =
         PyExceptionInstance_Check(args[1]) ? "set_exception" : "set_result";
-    return PyObject_CallMethod(args[0], how, "O", args[1]);
+    return PyObject_CallMethod(args[0], how, "(O)", args[1]);
 }
 
 /// The method for the loop
@@ -368,7 +410,7 @@ SubclassedFuture_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     PyObject *cancelled =
         PyObject_CallFunctionObjArgs(state->base_cancel, op, message, NULL);
-    if (cancelled == Py_True) {
+    if (cancelled != Py_False) {
         subclassed_abandon_work(op);
     }
     return cancelled;
@@ -476,9 +518,9 @@ thread_woken_future_count_threads(PyObject *module,
 {
     thread_woken_future_state *state = PyModule_GetState(module);
     Workers *workers = PyCapsule_GetPointer(state->workers, "workers");
-    pthread_mutex_lock(&workers->lock);
+    pthread_mutex_lock(&workers_lock);
     int count = workers->count;
-    pthread_mutex_unlock(&workers->lock);
+    pthread_mutex_unlock(&workers_lock);
     return PyLong_FromLong(count);
 }
 
@@ -548,7 +590,8 @@ thread_woken_future_exec(PyObject *module)
 {
     thread_woken_future_state *state = PyModule_GetState(module);
     if (future_state_init(&state->futures, module,
-                          "thread_woken_future.Future")
+                          "thread_woken_future.Future",
+                          "thread_woken_future.future_iterator")
             < 0
         || PyModule_AddType(module, state->futures.future_type) < 0
         || add_subclassed_type(module, state) < 0
