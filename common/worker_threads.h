@@ -255,8 +255,8 @@ worker_main(void *argument)
 /* The signals of a crash, which belong to the thread that crashes. */
 static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
-/* Start a thread for `self`, which no signal from outside will reach. Return 0 or an error
-   number. */
+/* Start a thread for `self`, which no signal from outside will reach. Return 0
+   or an error number. */
 static inline int
 worker_create_thread(Worker *self)
 {
@@ -486,7 +486,7 @@ static PyMethodDef workers_fork_hook = {"after_fork", workers_after_fork,
 /// Calling a function of a module
 
 /* Call `function` of `module` with `args` and `kwargs`, both stolen, and both
-   perhaps NULL with an exception set. Return 0, or -1 with an exception set. */
+   perhaps NULL with an exception set. Return 0, or -1 with one set. */
 static inline int
 workers_call(const char *module, const char *function, PyObject *args,
              PyObject *kwargs)
