@@ -219,8 +219,9 @@ worker_unlink(Worker *self)
 
 /* Leave the list of workers, and join the thread that left it before. */
 static inline void
-worker_leave(Worker *self)
+worker_leave(void *argument)
 {
+    Worker *self = argument;
     Workers *workers = self->workers;
     pthread_mutex_lock(&workers_lock);
     worker_unlink(self);
@@ -245,8 +246,9 @@ static inline void *
 worker_main(void *argument)
 {
     Worker *self = argument;
+    pthread_cleanup_push(worker_leave, self);
     self->kind->run(self);
-    worker_leave(self);
+    pthread_cleanup_pop(1);
     return NULL;
 }
 

@@ -287,6 +287,16 @@ job_start(thread_woken_future_state *state, PyObject *future, PyObject *loop,
 
 /// Completing a future
 
+/* Return 1 if `future` is done, 0 if not, or -1 with an exception set. */
+static int
+ask_done(PyObject *future)
+{
+    PyObject *done = PyObject_CallMethod(future, "done", NULL);
+    int is_done = done == NULL ? -1 : PyObject_IsTrue(done);
+    Py_XDECREF(done);
+    return is_done;
+}
+
 PyDoc_STRVAR(complete_doc,
 "complete($module, future, outcome, /)\n"
 "--\n"
@@ -301,9 +311,7 @@ thread_woken_future_complete(PyObject *Py_UNUSED(module),
         PyErr_SetString(PyExc_TypeError, "complete needs two arguments");
         return NULL;
     }
-    PyObject *done = PyObject_CallMethod(args[0], "done", NULL);
-    int is_done = done == NULL ? -1 : PyObject_IsTrue(done);
-    Py_XDECREF(done);
+    int is_done = ask_done(args[0]);
     if (is_done != 0) {
         return is_done < 0 ? NULL : Py_NewRef(Py_None);
     }
@@ -410,8 +418,16 @@ SubclassedFuture_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     PyObject *cancelled =
         PyObject_CallFunctionObjArgs(state->base_cancel, op, message, NULL);
-    if (cancelled != Py_False) {
+    PyObject *error = PyErr_GetRaisedException();
+    int is_done = ask_done(op);
+    if (is_done == 1) {
         subclassed_abandon_work(op);
+    }
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    else if (is_done < 0) {
+        Py_CLEAR(cancelled);
     }
     return cancelled;
 }
