@@ -5,9 +5,9 @@ Run it: python3 run.py bench [CHAPTER] [--rounds N] [--json] [--peers]
 chapters/NN_CHAPTER/bench.py has ROWS, the statements to time, by title; VARIANTS, for
 each way of making things the names that the statements use; and SHARED, names that
 all of them use. CLOCK, if it is there, is the clock; else it is the processor time of
-the thread, which does not count what other programs take. Every statement is timed
-with the names of every variant, and the others are compared with the first, round by
-round.
+the thread, which does not count what other programs take. REPEATED, if it is there, is
+how often a statement stands in its loop. Every statement is timed with the names of
+every variant, and the others are compared with the first, round by round.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(sys.prefix).parent  # build/VERSION-…, see run.py
 TREE = HOME / "tree-bench"
 AGAIN = "again"  # the first variant once more: what it differs from itself is noise
-REPEATED = 10  # how often a statement stands in its loop, so that looping is cheap
+REPEATED = 10  # statements in a loop, so that looping is cheap
 SLICE = 0.004  # seconds, about, that one variant runs before it is the turn of another
 
 LEGEND = """\
@@ -50,22 +50,24 @@ async def loop(times):
 # What is timed --------------------------------------------------------------
 
 
-def make_loop(statement, names):
+def make_loop(statement, names, repeated):
     """Return the coroutine function that repeats `statement` with `names`, or None
     if it uses a name that is not among them."""
     scope = dict(names)
-    exec(LOOP.format("\n        ".join([statement] * REPEATED)), scope)
+    exec(LOOP.format("\n        ".join([statement] * repeated)), scope)
     loop = scope["loop"]
     used = (i.argval for i in dis.get_instructions(loop) if i.opname == "LOAD_GLOBAL")
     known = scope.keys() | vars(builtins).keys()
     return loop if known.issuperset(used) else None
 
 
-def make_loops(statement, variants, shared):
+def make_loops(statement, variants, shared, repeated=REPEATED):
     """Return the loops by variant, AGAIN last."""
     first = next(iter(variants))
-    variants = variants | {AGAIN: variants[first]}
-    loops = {v: make_loop(statement, shared | names) for v, names in variants.items()}
+    loops = {
+        variant: make_loop(statement, shared | names, repeated)
+        for variant, names in (variants | {AGAIN: variants[first]}).items()
+    }
     return {variant: loop for variant, loop in loops.items() if loop}
 
 
@@ -92,14 +94,14 @@ def in_turns(variants, rounds):
         yield variants[:: -1 if number % 2 else 1]
 
 
-async def measure(loops, rounds, limit, now=time.thread_time):
+async def measure(loops, rounds, limit, now=time.thread_time, repeated=REPEATED):
     """Return by variant the nanoseconds of one statement, round by round."""
     counts = {name: await find_count(loop, limit, now) for name, loop in loops.items()}
     taken = {variant: [] for variant in loops}
     for order in in_turns(loops, rounds):
         for variant in order:
             seconds = await clock(loops[variant], counts[variant], now)
-            taken[variant].append(seconds * 1e9 / counts[variant] / REPEATED)
+            taken[variant].append(seconds * 1e9 / counts[variant] / repeated)
     return taken
 
 
@@ -147,12 +149,14 @@ def bench(chapter, rounds, more, progress):
         given = runpy.run_path(str(chapter / "bench.py"))
     finally:
         sys.path.remove(str(chapter))
+    now = given.get("CLOCK", time.thread_time)
+    repeated = given.get("REPEATED", REPEATED)
+    variants = given["VARIANTS"] | more
     rows = []
     for title, statement in given["ROWS"].items():
         progress(title)
-        loops = make_loops(statement, given["VARIANTS"] | more, given["SHARED"])
-        now = given.get("CLOCK", time.thread_time)
-        taken = asyncio.run(measure(loops, rounds, SLICE, now))
+        loops = make_loops(statement, variants, given["SHARED"], repeated)
+        taken = asyncio.run(measure(loops, rounds, SLICE, now, repeated))
         rows.append({"row": title, "statement": statement, **evaluate(taken)})
     return rows
 
