@@ -281,7 +281,7 @@ worker_create_thread(Worker *self)
     return error;
 }
 
-/// Entering the list
+/// Entering the list of workers
 
 /* Enter the list of workers, with a reference for the thread. Return 0, or -1
    if the interpreter is about to end. */
@@ -477,8 +477,6 @@ workers_after_fork(PyObject *capsule, PyObject *Py_UNUSED(ignored))
     workers_lose(workers_from(capsule));
     Py_RETURN_NONE;
 }
-
-/// The table of hooks
 
 static PyMethodDef workers_exit_hook = {"at_exit", workers_at_exit,
                                         METH_NOARGS, NULL};

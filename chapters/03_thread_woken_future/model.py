@@ -192,6 +192,7 @@ class Work:
 
     def __init__(self, future, x, delay):
         self.future, self.x, self.delay = future, x, delay
+        self.loop = future.get_loop()
         self.abandoned = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -208,9 +209,9 @@ class Work:
         except OverflowError as error:
             outcome = None, error
         try:
-            self.future.get_loop().call_soon_threadsafe(complete, self.future, *outcome)
+            self.loop.call_soon_threadsafe(complete, self.future, *outcome)
         except RuntimeError:
-            if not self.future.get_loop().is_closed():
+            if not self.loop.is_closed():
                 raise
 
 

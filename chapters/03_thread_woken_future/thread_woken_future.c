@@ -320,8 +320,6 @@ thread_woken_future_complete(PyObject *Py_UNUSED(module),
     return PyObject_CallMethod(args[0], how, "(O)", args[1]);
 }
 
-/// The method for the loop
-
 static PyMethodDef complete_method = {
     "complete", (PyCFunction)(void (*)(void))thread_woken_future_complete,
     METH_FASTCALL, complete_doc};
@@ -563,8 +561,6 @@ PyDoc_STRVAR(count_threads_doc,
 "--\n"
 "\n"
 "Return how many threads there are for futures of this module.");
-
-/// The table of functions
 
 static PyMethodDef thread_woken_future_methods[] = {
     {"square", (PyCFunction)(void (*)(void))thread_woken_future_square,
