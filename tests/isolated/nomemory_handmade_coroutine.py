@@ -5,23 +5,12 @@ nothing is lost: what it was given is neither leaked nor freed too early, and th
 coroutine can be closed.
 """
 
-import gc
 import sys
-import sysconfig
 import types
 import warnings
 
-try:
-    from _testcapi import remove_mem_hooks, set_nomemory
-except ImportError:
-    print("this Python has no _testcapi")
-    raise SystemExit(77) from None
-
-if sysconfig.get_config_var("Py_GIL_DISABLED"):
-    print("failing allocations end free-threaded Python, with or without us")
-    raise SystemExit(77)
-
 from handmade_coroutine import Echo, Ready, Relay, add, countdown
+from shortage import Shortage, calls, drops, method
 
 
 class Result:
@@ -76,36 +65,6 @@ def begun(coroutine, steps=1):
     for _ in range(steps):
         coroutine.send(None)
     return coroutine
-
-
-def method(name, make, *args):
-    """A case: call the method `name` of what make() returns."""
-
-    def prepare():
-        coroutine = make()
-        return getattr(coroutine, name), args, coroutine
-
-    return prepare
-
-
-def calls(function, make):
-    """A case: call function(make())."""
-
-    def prepare():
-        coroutine = make()
-        return function, (coroutine,), coroutine
-
-    return prepare
-
-
-def drops(make):
-    """A case: drop the only reference to make()."""
-
-    def prepare():
-        holder = [make()]
-        return holder.clear, (), None
-
-    return prepare
 
 
 def reads(name, make):
@@ -249,7 +208,6 @@ for operand in OPERANDS:
         CASES[f"throw nonsense, {at}"] = method("throw", begin(operand), RESULT)
         CASES[f"close, {at}"] = method("close", begin(operand))
         CASES[f"drop, {at}"] = drops(begin(operand))
-ONLY_THE_NTH, ALL_FROM_THE_NTH = True, False
 
 
 def closed(coroutine):
@@ -257,24 +215,7 @@ def closed(coroutine):
     return coroutine
 
 
-def attempt(function, args, start, stop):
-    """Call with failing allocations; return its end, comparable."""
-    spare = [[] for _ in range(200)]  # lists that need no memory to be made again
-    set_nomemory(start, stop)
-    try:
-        result = function(*args)
-    except BaseException as error:
-        remove_mem_hooks()
-        end = type(error)
-    else:
-        remove_mem_hooks()
-        end = type(result)
-    remove_mem_hooks()
-    del spare
-    return end
-
-
-def tidy(coroutine):
+def tidy(coroutine, result):
     """Let what is left of a case end; a coroutine must still know how to."""
     ERROR.__traceback__ = ERROR.__context__ = None
     for _ in range(3):
@@ -301,60 +242,6 @@ def loses_the_error(name):
     return runs_python and sys.version_info[:2] in versions and name[:5] in ENTERS
 
 
-def check(name, prepare, only):
-    """Fail allocation after allocation until there is none left to fail."""
-    function, args, coroutine = prepare()
-    expected = attempt(function, args, 10**6, 0)
-    tidy(coroutine)
-    failures = in_a_row = start = 0
-    while in_a_row < 10:
-        function, args, coroutine = prepare()
-        end = attempt(function, args, start, start + 1 if only else 0)
-        del function, args
-        tidy(coroutine)
-        del coroutine
-        if end is expected:
-            in_a_row += 1
-        elif end is MemoryError:
-            failures += 1
-            in_a_row = 0
-        elif end is SystemError and loses_the_error(name):
-            in_a_row = 0
-        else:
-            failed.append(f"{name}, allocation {start}: {end}, not {expected}")
-            in_a_row = 0
-        start += 1
-        if start > 500:
-            sys.exit(f"{name} never stops allocating")
-    return failures
-
-
-failed = []
 warnings.simplefilter("ignore")
 warnings._warn_unawaited_coroutine = id  # its Python needs more memory than it is worth
-sys.unraisablehook = id
-sys.stderr, stderr = None, sys.stderr  # an unraisable error without memory is written
-
-
-def play(names):
-    """Play the cases; return how many allocations failed."""
-    total = 0
-    for only in ONLY_THE_NTH, ALL_FROM_THE_NTH:
-        for name in names:
-            total += check(name, CASES[name], only)
-    gc.collect()
-    return total
-
-
-try:
-    names = sys.argv[1:] or list(CASES)
-    play(names)
-    references = sys.getrefcount(RESULT)
-    total = play(names)
-    after = sys.getrefcount(RESULT)
-    if after != references:
-        sys.exit(f"references: {references} before, {after} after")
-finally:
-    sys.stderr = stderr
-print(*failed, total, sep="\n")
-sys.exit(len(failed))
+Shortage(CASES, tidy, loses_the_error).main(RESULT)

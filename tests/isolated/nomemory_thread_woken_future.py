@@ -5,21 +5,10 @@ nothing is lost: neither what it was given nor a thread.
 """
 
 import asyncio
-import gc
 import sys
-import sysconfig
 from time import sleep
 
-try:
-    from _testcapi import remove_mem_hooks, set_nomemory
-except ImportError:
-    print("this Python has no _testcapi")
-    raise SystemExit(77) from None
-
-if sysconfig.get_config_var("Py_GIL_DISABLED"):
-    print("failing allocations end free-threaded Python, with or without us")
-    raise SystemExit(77)
-
+from shortage import Shortage, calls, drops, method, remove_mem_hooks, set_nomemory
 from thread_woken_future import Future, count_threads, square, subclassed_square
 
 HOUR = 3600
@@ -51,6 +40,7 @@ class Loop:
 THING = Thing()
 ERROR = KeyError("error")
 LOOP = Loop()
+FUTURES = asyncio.Future, Future
 
 
 def make():
@@ -84,36 +74,6 @@ def cancelled():
     future = make()
     future.cancel(THING)
     return future
-
-
-def method(name, make, *args):
-    """A case: call the method `name` of what make() returns."""
-
-    def prepare():
-        future = make()
-        return getattr(future, name), args, future
-
-    return prepare
-
-
-def calls(function, make):
-    """A case: call function(make())."""
-
-    def prepare():
-        future = make()
-        return function, (future,), future
-
-    return prepare
-
-
-def drops(make):
-    """A case: drop the only reference to make()."""
-
-    def prepare():
-        holder = [make()]
-        return holder.clear, (), None
-
-    return prepare
 
 
 def begun():
@@ -203,7 +163,6 @@ CASES["cancel, subclassed"] = method(
 CASES["cancel, subclassed with callbacks"] = method(
     "cancel", lambda: with_callbacks(lambda: subclassed_square(3, HOUR)), THING
 )
-ONLY_THE_NTH, ALL_FROM_THE_NTH = True, False
 
 
 def until_no_threads():
@@ -215,72 +174,23 @@ def until_no_threads():
     sys.exit(f"{count_threads()} threads are left")
 
 
-def attempt(function, args, start, stop):
-    """Call with failing allocations; return its end, comparable, and its result."""
-    spare = [[] for _ in range(200)]  # lists that need no memory to be made again
-    result = None
-    had_threads = count_threads()
-    waits = iter(range(50))
-    set_nomemory(start, stop)
-    try:
-        result = function(*args)
-        end = type(result)
-    except BaseException as error:
-        end = type(error)
-    if had_threads:
-        for _ in waits:
-            if count_threads() == 0:
-                break
-            sleep(0.0005)
-    remove_mem_hooks()
-    del spare
-    return end, result
+def let_threads_end(result):
+    """Give threads that the call has stopped a moment to end without memory."""
+    left = 0 if isinstance(result, FUTURES) else 50
+    while left and count_threads():
+        sleep(0.0005)
+        left -= 1
 
 
 def tidy(*left):
     """Let what is left of a case end."""
     ERROR.__traceback__ = ERROR.__context__ = None
     for future in left:
-        if isinstance(future, asyncio.Future | Future):
+        if isinstance(future, FUTURES):
             future.cancel()
             if not future.done():
                 sys.exit("what is left cannot be cancelled")
     until_no_threads()
-
-
-def check(name, prepare, only):
-    """Fail allocation after allocation until there is none left to fail."""
-    function, args, future = prepare()
-    expected, result = attempt(function, args, 10**6, 0)
-    tidy(future, result)
-    failures = in_a_row = start = 0
-    while in_a_row < 10:
-        function, args, future = prepare()
-        end, result = attempt(function, args, start, start + 1 if only else 0)
-        tidy(future, result, *args)
-        del function, args, future, result
-        if end is expected:
-            in_a_row += 1
-        elif end is MemoryError:
-            failures += 1
-            in_a_row = 0
-        else:
-            wrong.append(f"{name}, allocation {start}: {end}, not {expected}")
-            in_a_row = 0
-        start += 1
-        if start > 500:
-            sys.exit(f"{name} never stops allocating")
-    return failures
-
-
-def play(names):
-    """Play the cases; return how many allocations failed."""
-    total = 0
-    for only in ONLY_THE_NTH, ALL_FROM_THE_NTH:
-        for name in names:
-            total += check(name, CASES[name], only)
-    gc.collect()
-    return total
 
 
 def attach(start):
@@ -299,23 +209,8 @@ def attach(start):
     until_no_threads()
 
 
-wrong = []
-sys.unraisablehook = id
-sys.stderr, stderr = None, sys.stderr  # an unraisable error without memory is written
-try:
-    if sys.version_info >= (3, 12):  # 3.11 itself crashes in PyThreadState_New
-        for start in square, subclassed_square:
-            attach(start)
-    asyncio._set_running_loop(LOOP)
-    names = sys.argv[1:] or list(CASES)
-    play(names)
-    references = [sys.getrefcount(one) for one in (THING, LOOP)]
-    total = play(names)
-    after = [sys.getrefcount(one) for one in (THING, LOOP)]
-    if after != references:
-        sys.exit(f"references: {references} before, {after} after")
-finally:
-    sys.stderr = stderr
-asyncio._set_running_loop(None)
-print(*wrong, total, sep="\n")
-sys.exit(len(wrong))
+if sys.version_info >= (3, 12):  # 3.11 itself crashes in PyThreadState_New
+    for start in square, subclassed_square:
+        attach(start)
+asyncio._set_running_loop(LOOP)
+Shortage(CASES, tidy, meanwhile=let_threads_end).main(THING, LOOP)
