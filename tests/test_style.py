@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parent.parent
-C_FILES = sorted([*ROOT.glob("chapters/*/*.[ch]"), *ROOT.glob("common/*.h")])
+C_FILES = sorted([*ROOT.glob("chapters/**/*.[ch]"), *ROOT.glob("common/*.h")])
 PYTHON = ["run.py", "chapters", "tools", "tests"]
 
 

@@ -81,8 +81,8 @@ add(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
     return finish(awaitable, status);
 }
 
-/* countdown(n, tick), without what its `finally` does after an exception: no row
-   raises one. The values are n, tick and how many ticks are left. */
+/* countdown(n, tick), without what its `finally` does after an exception: no
+   row raises one. The values are n, tick and how many ticks are left. */
 
 static int countdown_ticked(PyObject *awaitable, PyObject *ignored);
 
