@@ -34,9 +34,9 @@ relay(PyObject *Py_UNUSED(module), PyObject *inner)
     if (awaitable == NULL) {
         return NULL;
     }
-    return finish(awaitable,
-                  PyAwaitable_AddAwait(awaitable, inner,
-                                       PyAwaitable_SetResult, NULL));
+    return finish(
+        awaitable,
+        PyAwaitable_AddAwait(awaitable, inner, PyAwaitable_SetResult, NULL));
 }
 
 /* add(a, b) */
