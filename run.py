@@ -89,7 +89,10 @@ def requirements():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     groups = project["dependency-groups"]
-    return [name for part in groups["dev"] for name in groups[part["include-group"]]]
+    names = [name for part in groups["dev"] for name in groups[part["include-group"]]]
+    if "d" in getattr(sys, "abiflags", ""):  # there are no wheels for debug builds
+        names = [name for name in names if not name.startswith("uvloop")]
+    return names
 
 
 def make_environment():
