@@ -17,6 +17,15 @@ from cpython_futures import (  # noqa: E402, F401 (they need the C)
     test_a_future_has_to_pass_most_tests_of_cpython,
     test_a_future_passes_the_tests_of_cpython_but_for_the_named,
 )
+from future_protocol import (  # noqa: E402, F401
+    test_a_callback_that_is_called_directly_cannot_enter_the_task,
+    test_a_future_that_lacks_nothing_ends_all_waiting,
+    test_a_task_that_waits_for_what_has_no_cancel_cannot_be_cancelled,
+    test_await_refuses_what_is_no_future,
+    test_run_until_complete_of_a_future_that_lacks_a_name,
+    test_who_waits_for_a_future_that_lacks_a_name_gets_an_error,
+    test_who_waits_for_a_future_that_lacks_a_name_hangs,
+)
 from threads_and_ends import (  # noqa: E402, F401
     test_a_pending_future_changes_nothing_at_the_end_of_the_process,
     test_another_loop_refuses_the_future,
