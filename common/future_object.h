@@ -47,7 +47,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *loop;
     PyObject *callback;  /* the first one, or NULL */
-    PyObject *context; /* in which it is called, or of FAILED the traceback */
+    PyObject *context; /* of the first one; if FAILED, the traceback */
     PyObject *callbacks; /* a list of more, as (callback, context), or NULL */
     PyObject *outcome; /* result, exception or message, or NULL */
     PyObject *weakrefs;

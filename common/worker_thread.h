@@ -86,6 +86,16 @@ worker_stop(Worker *self)
     pthread_cond_signal(&self->wake);
 }
 
+/* Return 1 if `self` is stopped, else 0. Needs no GIL. */
+static inline int
+worker_is_stopped(Worker *self)
+{
+    pthread_mutex_lock(&workers_lock);
+    int is_stopped = self->is_stopped;
+    pthread_mutex_unlock(&workers_lock);
+    return is_stopped;
+}
+
 /// A deadline
 
 /* Return the time `seconds` from now, for worker_wait(). */

@@ -210,9 +210,8 @@ workers_link(Workers *workers)
 }
 
 static inline void
-workers_free(PyObject *capsule)
+workers_free(Workers *workers)
 {
-    Workers *workers = workers_from(capsule);
     pthread_mutex_lock(&workers_lock);
     Workers **link = &workers_all;
     while (*link != workers) {
@@ -225,6 +224,12 @@ workers_free(PyObject *capsule)
 #endif
     pthread_cond_destroy(&workers->ended);
     PyMem_RawFree(workers);
+}
+
+static inline void
+workers_free_capsule(PyObject *capsule)
+{
+    workers_free(workers_from(capsule));
 }
 
 /// A new capsule
@@ -248,13 +253,13 @@ workers_new(void)
     workers->interpreter = PyInterpreterState_Get();
 #endif
     pthread_cond_init(&workers->ended, NULL);
-    PyObject *capsule = PyCapsule_New(workers, "workers", workers_free);
-    if (capsule == NULL) {
-        PyMem_RawFree(workers);
-        return NULL;
-    }
     workers_link(workers);
-    if (workers_set_hooks(capsule) < 0) {
+    PyObject *capsule =
+        PyCapsule_New(workers, "workers", workers_free_capsule);
+    if (capsule == NULL) {
+        workers_free(workers);
+    }
+    else if (workers_set_hooks(capsule) < 0) {
         Py_CLEAR(capsule);
     }
     return capsule;
