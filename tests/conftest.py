@@ -1,10 +1,14 @@
 """What the tests of all chapters share: the model, and programs run on their own."""
 
+import asyncio
+import contextlib
 import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,27 @@ def load_model(stem):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def import_or_skip(name):
+    """Import the package `name`, or skip the test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name, reason=f"needs {name}")
+
+
+@contextlib.contextmanager
+def loop_in_a_thread():
+    """Let an event loop run in another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class Awaitable:

@@ -7,10 +7,11 @@ import gc
 import inspect
 import operator
 import sys
+import threading
 import weakref
 
 import pytest
-from conftest import load_model
+from conftest import import_or_skip, load_model, loop_in_a_thread
 
 native = pytest.importorskip("thread_woken_future", reason="run: python3 run.py test")
 from cpython_futures import (  # noqa: E402, F401 (they need the C)
@@ -105,6 +106,10 @@ def outcome(function, *args):
 
 def is_native(kind):
     return kind.__module__ == "thread_woken_future"
+
+
+def new_uvloop():
+    return import_or_skip("uvloop").new_event_loop()
 
 
 async def threads_ended():
@@ -263,13 +268,14 @@ def test_a_completion_that_is_late_is_dropped(square):
     asyncio.run(main())
 
 
-def test_a_future_whose_loop_is_closed_stays_pending(square, capfd):
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, new_uvloop])
+def test_a_future_whose_loop_is_closed_stays_pending(square, new_loop, capfd):
     async def start():
         return square(3, 0.02)
 
     futures = []
     for _ in range(3):
-        loop = asyncio.new_event_loop()
+        loop = new_loop()
         futures.append(loop.run_until_complete(start()))
         loop.close()
 
@@ -813,6 +819,100 @@ def test_the_name_of_asyncio_for_waiting(kind, loop):
         next(iterator)
     future._asyncio_future_blocking = False
     assert future._asyncio_future_blocking is False
+
+
+# Other loops, and callers in other threads
+
+
+def in_uvloop(main):
+    with asyncio.Runner(loop_factory=new_uvloop) as runner:
+        return runner.run(main())
+
+
+def in_anyio(main, **options):
+    return import_or_skip("anyio").run(main, backend_options=options)
+
+
+def in_anyio_with_uvloop(main):
+    import_or_skip("uvloop")
+    return in_anyio(main, use_uvloop=True)
+
+
+@pytest.fixture(params=[in_uvloop, in_anyio, in_anyio_with_uvloop])
+def run(request):
+    return request.param
+
+
+def test_squares_come_in_other_loops(square, run):
+    async def main():
+        assert await square(7, 0) == 49
+        with pytest.raises(OverflowError, match="does not fit"):
+            await square(LARGEST + 1, 0)
+        return await asyncio.gather(*[square(i, i / 1000) for i in range(9)])
+
+    assert run(main) == [i * i for i in range(9)]
+
+
+@pytest.mark.parametrize("whom", ["task", "future", "gathered"])
+def test_cancelling_in_other_loops_ends_the_thread(square, run, whom):
+    async def main():
+        future = square(3, 3600)
+        gathered = asyncio.gather(future)
+        task = asyncio.create_task(wait_for(gathered))
+        await asyncio.sleep(0)
+        {"task": task, "future": future, "gathered": gathered}[whom].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert future.cancelled()
+        await threads_ended()
+
+    run(main)
+
+
+@pytest.mark.parametrize("run", [in_anyio, in_anyio_with_uvloop])
+def test_a_scope_of_anyio_cancels(square, run):
+    async def main():
+        anyio = import_or_skip("anyio")
+        futures = [square(3, 3600), square(3, 3600)]
+        async with anyio.create_task_group() as group:
+            for future in futures:
+                group.start_soon(wait_for, future)
+            await anyio.sleep(0)
+            group.cancel_scope.cancel()
+        with anyio.move_on_after(0.001) as scope:
+            futures.append(square(3, 3600))
+            await futures[-1]
+        assert scope.cancelled_caught
+        assert all(future.cancelled() for future in futures)
+        await threads_ended()
+
+    run(main)
+
+
+def test_another_thread_submits_a_coroutine(square):
+    async def main():
+        return await square(7, 0)
+
+    with loop_in_a_thread() as loop:
+        submitted = asyncio.run_coroutine_threadsafe(main(), loop)
+        assert submitted.result(timeout=60) == 49
+
+
+def test_another_thread_cancels_what_it_submitted(square):
+    futures, begun = [], threading.Event()
+
+    async def main():
+        futures.append(square(3, 3600))
+        begun.set()
+        await futures[0]
+
+    with loop_in_a_thread() as loop:
+        submitted = asyncio.run_coroutine_threadsafe(main(), loop)
+        assert begun.wait(60)
+        assert submitted.cancel()
+        ended = asyncio.run_coroutine_threadsafe(threads_ended(), loop)
+        ended.result(timeout=60)
+        assert futures[0].cancelled()
 
 
 # The iterator
