@@ -29,6 +29,8 @@ from future_protocol import (  # noqa: E402, F401
 )
 from threads_and_ends import (  # noqa: E402, F401
     test_a_pending_future_changes_nothing_at_the_end_of_the_process,
+    test_a_python_that_warns_of_everything_has_nothing_to_say,
+    test_a_subinterpreter_may_be_left_to_the_end_of_the_process,
     test_another_loop_refuses_the_future,
     test_fork,
     test_nothing_leaks,

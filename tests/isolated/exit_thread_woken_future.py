@@ -70,6 +70,14 @@ def after_run():
     asyncio.run(begins())
 
 
+def completed():
+    async def main():
+        await begins()
+        assert await begin(0) == 1
+
+    asyncio.run(main())
+
+
 def at_exit():
     asyncio.run(begins())
 

@@ -66,9 +66,27 @@ cycle = [futures]
 cycle.append(cycle)
 sys.kept = futures
 """
+LEFT = f"""
+import sys
+sys.path[:] = {sys.path!r}
+import asyncio
+
+async def begin():
+    START
+
+loop = asyncio.new_event_loop()
+kept = loop.run_until_complete(begin())
+"""
+STARTS = {
+    "plain": "return [loop.create_future() for i in range(300)]",
+    "native": """
+    from thread_woken_future import square
+    return [square(i, 0.0004 * i) for i in range(300)]
+""",
+}
 KIND, CASE = sys.argv[1:]
 CODE = PLAIN
-if KIND == "native":
+if KIND == "native" and CASE != "left":
     from thread_woken_future import count_threads, square
 
     CODE = OURS
@@ -118,7 +136,17 @@ def together():
         thread.join()
 
 
+def left():
+    """End the process while the interpreter is there, and its threads come back."""
+    code = LEFT.replace("START", STARTS[KIND])
+    kept.append(interpreters.create())  # up to 3.12, who drops it destroys it
+    failure = interpreters.run_string(kept[0], code)
+    if failure is not None:
+        failures.append(str(failure))
+
+
 failures = []
+kept = []
 globals()[CASE]()
 if failures:
     sys.exit(failures[0])
