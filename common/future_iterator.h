@@ -29,7 +29,9 @@ FutureIterator_traverse(PyObject *op, visitproc visit, void *arg)
 static inline int
 FutureIterator_clear(PyObject *op)
 {
+    Py_BEGIN_CRITICAL_SECTION(op);
     Py_CLEAR(((FutureIterator *)op)->future);
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -84,7 +86,10 @@ FutureIterator_am_send(PyObject *op, PyObject *Py_UNUSED(value),
                        PyObject **item)
 {
     PySendResult status;
-    Future *future = (Future *)Py_XNewRef(((FutureIterator *)op)->future);
+    Future *future;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    future = (Future *)Py_XNewRef(((FutureIterator *)op)->future);
+    Py_END_CRITICAL_SECTION();
     *item = NULL;
     if (future == NULL) {
         *item = Py_NewRef(Py_None);

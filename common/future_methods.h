@@ -202,9 +202,9 @@ Future_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 
 /// How a future looks
 
-/* Return "pending", or what `self` is instead. */
+/* Return "pending", or what else `state` is. */
 static inline const char *
-future_state_name(Future *self)
+future_state_name(int state)
 {
     static const char *const names[] = {
         [PENDING] = "pending",
@@ -212,7 +212,7 @@ future_state_name(Future *self)
         [FINISHED] = "finished result=",
         [FAILED] = "finished exception=",
     };
-    return names[self->state];
+    return names[state];
 }
 
 /* Return the repr of the outcome, a result not too long, or NULL with an
@@ -239,9 +239,10 @@ static inline PyObject *
 Future_repr(PyObject *op)
 {
     Future *self = (Future *)op;
-    const char *state = future_state_name(self);
-    if (self->state == PENDING || self->state == CANCELLED) {
-        return PyUnicode_FromFormat("<Future %s>", state);
+    int state = self->state;
+    const char *name = future_state_name(state);
+    if (state == PENDING || state == CANCELLED) {
+        return PyUnicode_FromFormat("<Future %s>", name);
     }
     int is_inside = Py_ReprEnter(op);
     if (is_inside != 0) {
@@ -252,7 +253,7 @@ Future_repr(PyObject *op)
     if (outcome == NULL) {
         return NULL;
     }
-    PyObject *repr = PyUnicode_FromFormat("<Future %s%U>", state, outcome);
+    PyObject *repr = PyUnicode_FromFormat("<Future %s%U>", name, outcome);
     Py_DECREF(outcome);
     return repr;
 }

@@ -8,6 +8,7 @@
 
 #pragma once
 #include <Python.h>
+#include <stdatomic.h>
 #include "critical_section.h"
 #include "raised_exception.h"
 
@@ -52,8 +53,8 @@ typedef struct {
     PyObject *outcome; /* result, exception or message, or NULL */
     PyObject *weakrefs;
     Work *work; /* or NULL */
-    int state;
-    char is_blocking; /* what the flag of asyncio says */
+    atomic_int state; /* read without the lock, written after the rest */
+    atomic_char is_blocking; /* what the flag of asyncio says */
     char is_unseen; /* the exception was not asked for yet */
 } Future;
 

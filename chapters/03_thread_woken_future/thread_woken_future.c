@@ -392,8 +392,11 @@ static void
 subclassed_abandon_work(PyObject *op)
 {
     SubclassedData *data = subclassed_data(op);
-    Work *work = data->work;
+    Work *work;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    work = data->work;
     data->work = NULL;
+    Py_END_CRITICAL_SECTION();
     if (work != NULL) {
         work->abandon(work);
     }
