@@ -39,6 +39,7 @@ from threads_and_ends import (  # noqa: E402, F401
     test_the_end_of_the_process_is_the_same_each_time,
     test_two_loops_run_in_a_row,
     test_two_loops_run_in_two_threads,
+    test_two_threads_may_use_one_future,
     test_when_the_interpreter_ends_no_thread_starts,
     test_without_a_thread_a_call_fails_and_loses_nothing,
     test_without_memory_a_call_fails_and_loses_nothing,

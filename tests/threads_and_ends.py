@@ -119,6 +119,11 @@ def test_the_end_of_a_future_may_race_with_its_thread(function, case):
     run_isolated("races_thread_woken_future.py", function, case)
 
 
+@pytest.mark.parametrize("case", ["methods", "iterator", "cancelled"])
+def test_two_threads_may_use_one_future(case):
+    assert run_isolated("threads_thread_woken_future.py", case) == "done\n"
+
+
 ### Other interpreters
 def run_control(case):
     """Skip the test if subinterpreters do not survive `case` without us."""
