@@ -97,6 +97,7 @@ CASES = [
     "within",
     "in_a_thread",
     "other_hooks",
+    "before_our_hook",
     "hundred",
     "finishing",
 ]

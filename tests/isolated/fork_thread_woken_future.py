@@ -1,6 +1,7 @@
 """Fork with futures pending: KIND CASE. KIND is the function that makes them."""
 
 import asyncio
+import contextvars
 import os
 import random
 import signal
@@ -10,7 +11,10 @@ import threading
 import time
 import warnings
 
-os.register_at_fork(before=lambda: before_fork())  # runs after what comes later
+# Older than the hooks of the module: before_fork() runs after, first_in_child() before.
+os.register_at_fork(
+    before=lambda: before_fork(), after_in_child=lambda: first_in_child()
+)
 
 import thread_woken_future  # noqa: E402
 from thread_woken_future import count_threads  # noqa: E402
@@ -24,6 +28,10 @@ loop = asyncio.new_event_loop()
 
 def before_fork():
     """Let other threads run, in some cases, in the midst of a fork."""
+
+
+def first_in_child():
+    """Use futures, in some cases, before the module knows of the fork."""
 
 
 def begin(delays):
@@ -201,6 +209,37 @@ def other_hooks():
 
 def wait_a_little():
     time.sleep(0.1)
+
+
+def before_our_hook():
+    """In the child, others use futures first, and Python clears a dead thread."""
+    global first_in_child
+    futures = begin([HOUR, HOUR, 0])
+    assert loop.run_until_complete(futures[2]) == 4
+    only = begin([0])
+    assert loop.run_until_complete(only[0]) == 0
+    begun, ended = threading.Event(), threading.Event()
+    variable = contextvars.ContextVar("variable")
+
+    def hold():
+        variable.set(only.pop())
+        begun.set()
+        ended.wait()
+
+    def use():
+        signal.alarm(60)
+        assert futures[0].cancel()
+        futures.pop()
+        assert count_threads() == 0
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait()
+    first_in_child = use
+    fork(lambda: check_failed(futures[1:]))
+    ended.set()
+    holder.join()
+    end(futures[:2])
 
 
 def hundred():
