@@ -2593,6 +2593,67 @@ def test_different_a_traceback_that_the_old_throw_is_given_is_kept():
         )
 
 
+def test_different_who_awaits_one_that_is_being_closed_hears_that_it_runs(each):
+    """Up to 3.12 a native coroutine says that it is being awaited already."""
+
+    async def inner():
+        try:
+            await later()
+        finally:
+            await coroutine
+
+    expected = RUNNING
+    if each is twin and sys.version_info < (3, 13):
+        expected = RuntimeError, "coroutine is being awaited already"
+    for error in None, KeyError():
+        coroutine = begun(each.add(inner(), 2))
+        end = functools.partial(coroutine.throw, error) if error else coroutine.close
+        assert outcome(end) == expected
+
+
+def test_different_a_relay_of_one_that_waits_is_refused():
+    """Of a native one it is not: only `await` itself refuses that."""
+    for each in twin, native:
+        coroutine = begun(each.add(later(1), native.Echo(2)))
+        relay = native.Relay(coroutine)
+        expected = RuntimeError, "coroutine is being awaited already"
+        if each is twin:
+            expected = "result", ([], 6)
+        assert outcome(drive, add(relay, native.Echo(3))) == expected
+        coroutine.close()
+
+
+def test_different_its_frames_in_a_traceback_hold_no_operands():
+    for each in twin, native:
+        operand = Thing()
+        gone = weakref.ref(operand)
+        coroutine = each.add(fails(KeyError()), operand)
+        with pytest.raises(KeyError) as caught:
+            drive(coroutine)
+        del coroutine, operand
+        assert (gone() is None) == (each is native)
+        del caught
+
+
+def test_different_an_exception_that_it_handles_holds_the_frame_of_the_caller():
+    """What it calls was called by who runs it, as the frames say."""
+
+    class Bad:
+        def __index__(self):
+            raise KeyError
+
+    def begin(coroutine):
+        assert coroutine.send(None) is None
+        return weakref.ref(coroutine)
+
+    for each in twin, native:
+        with uncollected():
+            gone = begin(each.countdown(Bad(), later))
+            assert (gone() is None) == (each is twin)
+        collect()
+        assert gone() is None
+
+
 def test_different_its_frame_is_only_for_show():
     seen = []
 

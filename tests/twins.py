@@ -118,6 +118,13 @@ def same_words(args):
     return args
 
 
+# What is heard by who awaits a coroutine that is being closed or thrown into.
+REFUSED = (
+    ("RuntimeError", ("coroutine is being awaited already",)),
+    ("ValueError", ("coroutine already executing",)),
+)
+
+
 class World:
     """One of two worlds: what is made in it, and what happens there.
 
@@ -207,8 +214,7 @@ class World:
         try:
             return (
                 name,
-                type(error).__qualname__,
-                tuple(map(self.label, same_words(error.args))),
+                *self.class_and_args(error),
                 self.label(getattr(error, "value", None)),
                 name != "handled" and self.traceback_of(error),
                 ("cause", self.describe(error.__cause__)),
@@ -220,14 +226,28 @@ class World:
         finally:
             self.describing.remove(name)
 
+    def class_and_args(self, error):
+        """Return the class and the arguments of `error`.
+
+        Named difference: up to 3.12 a native coroutine whose throw() or close() is
+        under way says to who awaits it that it is being awaited already. The C says
+        that it is executing, as native ones do since 3.13.
+        """
+        name = type(error).__qualname__
+        if self.has_caller and sys.version_info < (3, 13):
+            if (name, error.args) in REFUSED:
+                return "refused", ()
+        return name, tuple(map(self.label, same_words(error.args)))
+
     def describe_context(self, error):
         """Return what is seen of the context of `error`.
 
         Named difference: up to 3.11 a native coroutine in its `finally` closes what it
-        drops before the exception that it handles is in force again, the C after.
+        drops before the exception that it handles is in force again, the C after. What
+        is pinned is not closed then.
         """
         is_early = self.is_ending and sys.version_info < (3, 12)
-        if is_early and self.has_finally and not self.has_one:
+        if is_early and self.has_finally and not self.has_one and not self.pinned:
             return "not compared"
         return self.describe(error.__context__)
 
@@ -739,7 +759,7 @@ def make_used(world, state):
     elif state == "suspended":
         coroutine.send(None)
     elif state == "being awaited":
-        awaiting = world.name(awaits(coroutine), "awaits")
+        awaiting = world.name(awaits([coroutine]), "awaits")
         awaiting.send(None)
         world.other = awaiting
     elif state == "finished":
@@ -751,13 +771,18 @@ def make_used(world, state):
     return coroutine
 
 
-async def awaits(awaitable):
-    return await awaitable
+# They take what they await from a list, so that their frames have no variable that
+# holds it. A traceback that the C handles holds the frame of who awaits it, and one
+# that it passes on holds frames of which 3.11 loses those of the twin.
+
+
+async def awaits(given):
+    return await given.pop()
 
 
 @types.coroutine
-def yields_from(awaitable):
-    return (yield from awaitable)
+def yields_from(given):
+    return (yield from given.pop())
 
 
 # add and countdown themselves
@@ -818,7 +843,7 @@ MAKERS = {
     "add": make_add,
     "countdown": make_countdown,
     "raises": make_raises,
-    "awaits": lambda world, spec: world.name(awaits(world.make(spec)), "awaits"),
+    "awaits": lambda world, spec: world.name(awaits([world.make(spec)]), "awaits"),
 }
 FUTURES = ("pending", "done", "failed", "cancelled")
 USED = ("closed", "suspended", "being awaited", "finished")
