@@ -204,12 +204,12 @@ class World:
         name = error.__dict__.get("name_here")
         if name is None:
             # Not a number of its own: in what order things die is not always compared.
-            name = f"error of step {self.step}" if self.pinned else "an error"
+            name = self.new_name("error seen") if self.pinned else "an error"
             error.name_here = name
         self.calm = self.calm and type(error) is StopIteration
-        if name in self.describing:
+        if id(error) in self.describing:
             return name
-        self.describing.add(name)
+        self.describing.add(id(error))
         is_stop = type(error) is StopIteration
         try:
             return (
@@ -224,7 +224,7 @@ class World:
                 error.__suppress_context__,
             )
         finally:
-            self.describing.remove(name)
+            self.describing.remove(id(error))
 
     def class_and_args(self, error):
         """Return the class and the arguments of `error`.
