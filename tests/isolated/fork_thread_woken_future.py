@@ -51,12 +51,14 @@ def fork(check):
     """Let a child do check() and exit as any program does; it must succeed."""
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)
         check()
         if exits_at_once:
             os._exit(0)
         sys.exit()
+    signal.signal(signal.SIGALRM, lambda *args: os.kill(pid, signal.SIGKILL))
+    signal.alarm(60)  # a child may hang before any Python runs in it
     assert os.waitpid(pid, 0) == (pid, 0)
+    signal.alarm(0)
 
 
 def check_failed(futures):
@@ -227,12 +229,11 @@ def before_our_hook():
         ended.wait()
 
     def use():
-        signal.alarm(60)
         assert futures[0].cancel()
         futures.pop()
         assert count_threads() == 0
 
-    holder = threading.Thread(target=hold)
+    holder = threading.Thread(target=hold, daemon=True)
     holder.start()
     begun.wait()
     first_in_child = use
