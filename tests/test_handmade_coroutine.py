@@ -30,7 +30,9 @@ from conftest import (
     ROOT,
     Awaitable,
     end_isolated,
+    import_or_skip,
     load_model,
+    loop_in_a_thread,
     run_isolated,
     small_stack,
     survives,
@@ -663,29 +665,10 @@ def by_run_in_debug_mode(make, args):
     return asyncio.run(make(*args()), debug=True)
 
 
-@contextlib.contextmanager
-def loop_in_a_thread():
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 def by_run_coroutine_threadsafe(make, args):
     with loop_in_a_thread() as loop:
         future = asyncio.run_coroutine_threadsafe(make(*args()), loop)
         return future.result(timeout=60)
-
-
-def import_or_skip(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason=f"needs {name}")
 
 
 def by_uvloop(make, args):
