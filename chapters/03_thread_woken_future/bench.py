@@ -95,7 +95,6 @@ VARIANTS = {
     "Python thread": {
         "square": at_once(model.square),
         "burst": functools.partial(burst, model.Future),
-        "busy": functools.partial(busy, model.square, threading.active_count),
     },
     "C": {
         "square": at_once(native.square),
