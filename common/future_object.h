@@ -436,7 +436,7 @@ future_remove_first(Future *self, PyObject *callback)
     return equal;
 }
 
-/// Removing every callback
+/// Removing one callback
 
 /* Remove `entry`, that very object, from the list of callbacks. Return 1 if it
    was there, 0 if not, or -1 with an exception set. */
@@ -452,6 +452,8 @@ future_delete(Future *self, PyObject *entry)
     }
     return 0;
 }
+
+/// Removing every callback
 
 /* Forget every `callback` that was added. Return how many there were, or -1
    with an exception set. */

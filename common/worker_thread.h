@@ -210,7 +210,7 @@ worker_detach(Attached attached)
 #endif
 }
 
-/// The end of a thread
+/// Leaving the list of workers
 
 /* Take `self` out of the list of workers. The caller has the lock. */
 static inline void
@@ -226,6 +226,8 @@ worker_unlink(Worker *self)
         self->next->previous = self->previous;
     }
 }
+
+/// The end of a thread
 
 /* Leave the list of workers, and join the thread that left it before. */
 static inline void

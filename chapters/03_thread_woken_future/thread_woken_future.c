@@ -109,6 +109,8 @@ job_make_outcome(Job *job)
     return outcome != NULL ? outcome : PyErr_GetRaisedException();
 }
 
+/// A loop that refuses
+
 /* Return 1 if `loop` says that it is closed, else 0. The exception that is set
    stays. */
 static int
@@ -207,7 +209,7 @@ job_free(Worker *worker)
     PyMem_RawFree(job_from(worker));
 }
 
-/// A job without a thread
+/// A future that has to fail
 
 /* Let the future fail, and nobody be told that nobody has seen it. Return 0,
    or -1 with an exception set. */
@@ -232,6 +234,8 @@ waiting_fail(Waiting *waiting)
     PyErr_Clear();
     return 0;
 }
+
+/// A job without a thread
 
 static void
 job_lose(Worker *worker)
@@ -285,7 +289,7 @@ job_start(thread_woken_future_state *state, PyObject *future, PyObject *loop,
     return &job->work;
 }
 
-/// Completing a future
+/// Asking a future
 
 /* Return 1 if `future` is done, 0 if not, or -1 with an exception set. */
 static int
@@ -296,6 +300,8 @@ ask_done(PyObject *future)
     Py_XDECREF(done);
     return is_done;
 }
+
+/// Completing a future
 
 PyDoc_STRVAR(complete_doc,
 "complete($module, future, outcome, /)\n"
