@@ -188,15 +188,15 @@ worker_try_attach(Worker *self)
 static inline Attached
 worker_attach(Worker *self)
 {
-    Attached attached = worker_try_attach(self);
-    while (attached == NULL) {
-        struct timespec deadline = worker_deadline(0.01);
-        if (!worker_wait(self, &deadline)) {
-            return NULL;
+    while (!worker_is_stopped(self)) {
+        Attached attached = worker_try_attach(self);
+        if (attached != NULL) {
+            return attached;
         }
-        attached = worker_try_attach(self);
+        struct timespec deadline = worker_deadline(0.01);
+        worker_wait(self, &deadline);
     }
-    return attached;
+    return NULL;
 }
 
 static inline void
