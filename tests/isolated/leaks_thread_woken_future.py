@@ -4,7 +4,9 @@ import asyncio
 import gc
 import inspect
 import sys
+import sysconfig
 import time
+import tracemalloc
 import weakref
 
 import thread_woken_future
@@ -16,6 +18,7 @@ except ImportError:
     resource = None
 
 start = getattr(thread_woken_future, sys.argv[1])
+KINDS = thread_woken_future.Future, thread_woken_future.SubclassedFuture
 TOO_LARGE = 2**40
 HOUR = 3600
 
@@ -169,7 +172,21 @@ def count():
         gc.collect()
     blocks = sys.getallocatedblocks()  # 0 where malloc is Python's allocator
     references = getattr(sys, "gettotalrefcount", int)()
-    return len(gc.get_objects()), blocks, references
+    return len(gc.get_objects()), blocks, references, *references_to_types()
+
+
+def references_to_types():
+    """Return how many there are; without a GIL they cannot be counted."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return []
+    return [sys.getrefcount(kind) for kind in KINDS]
+
+
+def traced():
+    """Return how many bytes are in use, those of C among them."""
+    watched.clear()
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 def peak():
@@ -187,10 +204,23 @@ for _ in range(6):  # a leak shows each time, and the noise of the interpreter d
     if alive > 1:  # the last one may be in a frame
         sys.exit(f"{alive} things are still alive")
     grown = [b - a for a, b in zip(before, count(), strict=True)]
-    print("objects, blocks, references grew by", grown)
+    print("objects, blocks, references, those to types grew by", grown)
+    if max(map(abs, grown[3:]), default=0) >= ROUNDS // 2:
+        sys.exit("a type is not released once for each of its futures")
     if max(grown) < ROUNDS // 2:  # a leak in one case would be ROUNDS
         break
 else:
     sys.exit("something leaks")
 if peak() > memory * 1.5:
     sys.exit(f"memory grew from {memory} to {peak()}")
+tracemalloc.start()
+play(ROUNDS)
+for _ in range(3):
+    bytes_before = traced()
+    play(ROUNDS)
+    grown = traced() - bytes_before
+    print("memory of C and Python grew by", grown, "bytes")
+    if grown < 128 * ROUNDS:  # a job has more, and each case would leak one
+        break
+else:
+    sys.exit("memory leaks")
