@@ -64,7 +64,7 @@ typedef struct {
 } Waiting;
 
 /* Take the objects of Python out of the job: they are the caller's, who has
-   the lock. */
+   the lock or, in a forked child, needs none. */
 static Waiting
 job_take(Job *job)
 {

@@ -2,15 +2,7 @@
 
 import sys
 
-for name in "_interpreters", "_xxsubinterpreters":
-    try:
-        interpreters = __import__(name)
-        break
-    except ImportError:
-        pass
-else:
-    print("this Python has no subinterpreters module")
-    raise SystemExit(77)
+from subinterpreters import interpreters
 
 CODE = f"""
 import sys, types, warnings, inspect, gc

@@ -7,15 +7,7 @@ import asyncio
 import sys
 import threading
 
-for name in "_interpreters", "_xxsubinterpreters":
-    try:
-        interpreters = __import__(name)
-        break
-    except ImportError:
-        pass
-else:
-    print("this Python has no subinterpreters module")
-    raise SystemExit(77)
+from subinterpreters import interpreters
 
 PLAIN = f"""
 import sys
