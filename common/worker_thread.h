@@ -78,12 +78,14 @@ worker_release(Worker *self)
 
 /// Stopping a worker
 
-/* Wake the thread of `self`, and let it end. The caller has the lock. */
+/* Wake the thread of `self`, and let it end. */
 static inline void
 worker_stop(Worker *self)
 {
+    pthread_mutex_lock(&workers_lock);
     self->is_stopped = 1;
     pthread_cond_signal(&self->wake);
+    pthread_mutex_unlock(&workers_lock);
 }
 
 /* Return 1 if `self` is stopped, else 0. Needs no GIL. */

@@ -63,25 +63,28 @@ typedef struct {
     PyObject *complete;
 } Waiting;
 
-/* Take the objects of Python out of the job: they are the caller's, who has
-   the lock or, in a forked child, needs none. */
+/* Take the objects of Python out of the job: they are the caller's. */
 static Waiting
 job_take(Job *job)
 {
+    pthread_mutex_lock(&workers_lock);
     Waiting waiting = {job->future, job->loop, job->complete};
     job->future = job->loop = job->complete = NULL;
+    pthread_mutex_unlock(&workers_lock);
     return waiting;
 }
 
-/* Return new references to these objects, or NULL three times. The caller has
-   the lock. */
+/* Return new references to these objects, or NULL three times. */
 static Waiting
 job_share(Job *job)
 {
-    Py_XINCREF(job->future);
-    Py_XINCREF(job->loop);
-    Py_XINCREF(job->complete);
-    return (Waiting){job->future, job->loop, job->complete};
+    pthread_mutex_lock(&workers_lock);
+    Waiting waiting = {job->future, job->loop, job->complete};
+    Py_XINCREF(waiting.future);
+    Py_XINCREF(waiting.loop);
+    Py_XINCREF(waiting.complete);
+    pthread_mutex_unlock(&workers_lock);
+    return waiting;
 }
 
 static void
@@ -144,9 +147,7 @@ waiting_report(Waiting *waiting)
 static void
 job_deliver(Job *job)
 {
-    pthread_mutex_lock(&workers_lock);
     Waiting waiting = job_share(job);
-    pthread_mutex_unlock(&workers_lock);
     if (waiting.future == NULL) {
         return;
     }
@@ -160,9 +161,7 @@ job_deliver(Job *job)
     Py_XDECREF(handle);
     Py_DECREF(outcome);
     waiting_drop(&waiting);
-    pthread_mutex_lock(&workers_lock);
     waiting = job_take(job);
-    pthread_mutex_unlock(&workers_lock);
     waiting_drop(&waiting);
 }
 
@@ -188,10 +187,8 @@ job_run(Worker *worker)
 static void
 job_stop(Worker *worker)
 {
-    pthread_mutex_lock(&workers_lock);
     worker_stop(worker);
     Waiting waiting = job_take(job_from(worker));
-    pthread_mutex_unlock(&workers_lock);
     waiting_drop(&waiting);
 }
 
