@@ -27,6 +27,8 @@ typedef struct {
     const char *file;   /* in which it is written */
     int line;           /* on which it begins */
     CoroutineStep *step;
+    void (*end)(Coroutine *self); /* gives up what else it has, or NULL */
+    int (*visit)(Coroutine *self, visitproc visit, void *arg); /* or NULL */
     size_t size;        /* of the struct of its coroutines */
     int variables; /* how many references it begins with, after `base` */
 } CoroutineBody;
@@ -115,6 +117,9 @@ coroutine_end(Coroutine *self)
 {
     coroutine_set_state(self, CLOSED);
     coroutine_set_awaited(self, NULL);
+    if (self->body->end != NULL) {
+        self->body->end(self);
+    }
     Py_CLEAR(self->handled.exc_value);
     int count = self->body->variables;
     for (int i = 0; i < count; i++) {
@@ -138,7 +143,7 @@ Coroutine_traverse(PyObject *op, visitproc visit, void *arg)
     for (int i = 0; i < self->body->variables; i++) {
         Py_VISIT(coroutine_variables(self)[i]);
     }
-    return 0;
+    return self->body->visit != NULL ? self->body->visit(self, visit, arg) : 0;
 }
 
 static inline int

@@ -4,24 +4,13 @@
    Use: through worker_threads.h; link with -pthread.
    Taught in book/03_thread_woken_future.md. */
 
-/// What threads need
+/// What a worker needs
 
 #pragma once
 #include <Python.h>
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <time.h>
+#include "native_thread.h"
 #include "raised_exception.h"
-
-/// The stack of a thread
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { WORKER_STACK = 4 * 1024 * 1024 };
-#else
-enum { WORKER_STACK = 256 * 1024 };
-#endif
 
 /// A worker, and all of them
 
@@ -98,51 +87,6 @@ worker_is_stopped(Worker *self)
     return is_stopped;
 }
 
-/// A deadline
-
-/* Return the time `seconds` from now, for worker_wait(). */
-static inline struct timespec
-worker_deadline(double seconds)
-{
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    time_t whole = (time_t)seconds;
-    long rest = (long)((seconds - (double)whole) * 1e9);
-    deadline.tv_sec += whole;
-    deadline.tv_nsec += rest;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec += 1;
-        deadline.tv_nsec -= 1000000000;
-    }
-    return deadline;
-}
-
-/// Waiting once
-
-/* Wait until `deadline`, or until somebody signals. Returns 0 or an error
-   number. The caller has the lock. */
-static inline int
-worker_wait_once(Worker *self, const struct timespec *deadline)
-{
-#ifdef __APPLE__
-    struct timespec now, rest;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    rest.tv_sec = deadline->tv_sec - now.tv_sec;
-    rest.tv_nsec = deadline->tv_nsec - now.tv_nsec;
-    if (rest.tv_nsec < 0) {
-        rest.tv_sec -= 1;
-        rest.tv_nsec += 1000000000;
-    }
-    if (rest.tv_sec < 0) {
-        return ETIMEDOUT;
-    }
-    return pthread_cond_timedwait_relative_np(&self->wake, &workers_lock,
-                                              &rest);
-#else
-    return pthread_cond_timedwait(&self->wake, &workers_lock, deadline);
-#endif
-}
-
 /// Waiting
 
 /* Wait until `deadline`. Return 1 then, or 0 as soon as `self` is stopped. */
@@ -152,7 +96,7 @@ worker_wait(Worker *self, const struct timespec *deadline)
     int error = 0;
     pthread_mutex_lock(&workers_lock);
     while (!self->is_stopped && error == 0) {
-        error = worker_wait_once(self, deadline);
+        error = thread_wait(&self->wake, &workers_lock, deadline);
     }
     int is_stopped = self->is_stopped;
     pthread_mutex_unlock(&workers_lock);
@@ -195,7 +139,7 @@ worker_attach(Worker *self)
         if (attached != NULL) {
             return attached;
         }
-        struct timespec deadline = worker_deadline(0.01);
+        struct timespec deadline = thread_deadline(0.01);
         worker_wait(self, &deadline);
     }
     return NULL;
@@ -266,35 +210,6 @@ worker_main(void *argument)
     return NULL;
 }
 
-/// Starting a thread
-
-/* The signals of a crash, which belong to the thread that crashes. */
-static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-
-/* Start a thread for `self`, which no signal from outside will reach. Return 0
-   or an error number. */
-static inline int
-worker_create_thread(Worker *self)
-{
-    pthread_t thread;
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    int error = pthread_attr_init(&attributes);
-    if (error != 0) {
-        return error;
-    }
-    pthread_attr_setstacksize(&attributes, WORKER_STACK);
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
-        sigdelset(&all, faults[i]);
-    }
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attributes, worker_main, self);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return error;
-}
-
 /// Entering the list of workers
 
 /* Enter the list of workers, with a reference for the thread. Return 0, or -1
@@ -324,16 +239,10 @@ worker_enter(Worker *self)
 static inline void
 worker_init(Worker *self, const WorkerKind *kind, Workers *workers)
 {
-    pthread_condattr_t attributes;
     self->kind = kind;
     self->workers = workers;
     self->references = 1;
-    pthread_condattr_init(&attributes);
-#ifndef __APPLE__
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-#endif
-    pthread_cond_init(&self->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_condition_init(&self->wake);
 }
 
 /// Starting a worker
@@ -348,7 +257,7 @@ worker_start(Worker *self)
                         "can't start new thread at interpreter shutdown");
         return -1;
     }
-    if (worker_create_thread(self) == 0) {
+    if (thread_start(worker_main, self) == 0) {
         return 0;
     }
     pthread_mutex_lock(&workers_lock);

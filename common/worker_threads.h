@@ -7,6 +7,7 @@
 /// What the end of threads needs
 
 #pragma once
+#include "module_call.h"
 #include "worker_thread.h"
 
 /// Whom to stop
@@ -87,7 +88,7 @@ workers_in_child(void)
     for (Workers *each = workers_all; each != NULL; each = each->next) {
         pthread_cond_init(&each->ended, NULL);
         for (Worker *one = each->first; one != NULL; one = one->next) {
-            pthread_cond_init(&one->wake, NULL);
+            thread_condition_init(&one->wake);
         }
         each->count = each->has_last = 0;
     }
@@ -145,32 +146,6 @@ static PyMethodDef workers_exit_hook = {"at_exit", workers_at_exit,
 static PyMethodDef workers_fork_hook = {"after_fork", workers_after_fork,
                                         METH_NOARGS, NULL};
 
-/// Calling a function of a module
-
-/* Call `function` of `module` with `args` and `kwargs`, both stolen, and both
-   perhaps NULL with an exception set. Return 0, or -1 with one set. */
-static inline int
-workers_call(const char *module, const char *function, PyObject *args,
-             PyObject *kwargs)
-{
-    PyObject *done = NULL;
-    PyObject *imported =
-        PyErr_Occurred() ? NULL : PyImport_ImportModule(module);
-    PyObject *method = NULL;
-    if (imported != NULL) {
-        method = PyObject_GetAttrString(imported, function);
-    }
-    if (method != NULL) {
-        done = PyObject_Call(method, args, kwargs);
-    }
-    Py_XDECREF(imported);
-    Py_XDECREF(method);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
 /// Setting the hooks
 
 /* Let Python call the hooks with `capsule`. Return 0, or -1 with an exception
@@ -183,12 +158,11 @@ workers_set_hooks(PyObject *capsule)
     int status = -1;
     if (at_exit != NULL && after_fork != NULL) {
         PyObject *args = Py_BuildValue("(O)", at_exit);
-        status = workers_call("atexit", "register", args, NULL);
+        status = module_call("atexit", "register", args, NULL);
     }
     if (status == 0) {
         PyObject *kwargs = Py_BuildValue("{sO}", "after_in_child", after_fork);
-        status =
-            workers_call("os", "register_at_fork", PyTuple_New(0), kwargs);
+        status = module_call("os", "register_at_fork", PyTuple_New(0), kwargs);
     }
     Py_XDECREF(at_exit);
     Py_XDECREF(after_fork);

@@ -107,7 +107,7 @@ def tokens_of(path):
 def sources(root):
     """Return the files whose every section the book shows, by their names."""
     found = [*root.glob("chapters/*/*.[ch]"), *root.glob("common/*.[ch]")]
-    found += root.glob("chapters/*/model.py")
+    found += [*root.glob("chapters/*/model.py"), *root.glob("examples/*/*.[ch]")]
     return {path.relative_to(root).as_posix(): path for path in sorted(found)}
 
 
@@ -207,7 +207,17 @@ def anchors(path):
     return found
 
 
-def what_is_wrong(link, root, path):
+def what_is_wrong_with_line(file, fragment, text):
+    """Return what is wrong with a link to the line `fragment` of `file`, or ""."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    number = int(fragment[1:])
+    if number <= len(lines) and text in lines[number - 1]:
+        return ""
+    at = [f"#L{i}" for i, line in enumerate(lines, 1) if text in line]
+    return f"leads to a line without {text!r}, which is at {', '.join(at) or 'none'}"
+
+
+def what_is_wrong(link, text, root, path):
     """Return what is wrong with a link of the page `path`, or ""."""
     url = urlsplit(link)
     if url.scheme == "https":
@@ -215,6 +225,8 @@ def what_is_wrong(link, root, path):
     file = (path.parent / unquote(url.path)).resolve() if url.path else path
     if url.scheme or not file.is_relative_to(root) or not file.exists():
         return "leads to no file of the repository; mend it, or make it https"
+    if file.suffix != ".md" and re.fullmatch(r"L\d+", url.fragment):
+        return what_is_wrong_with_line(file, url.fragment, text)
     known = anchors(file) if file.suffix == ".md" else []
     if url.fragment and unquote(url.fragment) not in known:
         return f"has a dead anchor; {file.name} has {known}"
@@ -222,12 +234,17 @@ def what_is_wrong(link, root, path):
 
 
 def check_links(root, blocks):
-    """All links lead to a file and a heading of the repository, or to https."""
+    """All links lead to a file and a heading of the repository, or to https.
+
+    A link to a line of a source, `[text](file#L1)`, leads to one that has its text.
+    """
     for path in [*root.glob("*.md"), *root.glob("book/*.md")]:
         for block in tokens_of(path):
-            for token in block.children or []:
+            tokens = block.children or []
+            for token, following in itertools.pairwise([*tokens, None]):
                 link = token.attrs.get("href") or token.attrs.get("src")
-                wrong = what_is_wrong(link, root, path) if link else ""
+                text = following.content if following else ""
+                wrong = what_is_wrong(link, text, root, path) if link else ""
                 if wrong:
                     where = f"{path.relative_to(root)}:{block.map[0] + 1}"
                     yield f"{where}: the link {link} {wrong}"

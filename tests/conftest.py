@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite(
-    "coroutine_machine", "cpython_futures", "future_protocol", "threads_and_ends"
+    "coroutine_machine",
+    "cpython_futures",
+    "future_protocol",
+    "native_ends",
+    "native_trees",
+    "threads_and_ends",
 )
 
 ROOT = Path(__file__).resolve().parent.parent

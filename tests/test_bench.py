@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import re
 import runpy
 import sys
 import time
@@ -279,3 +280,35 @@ def test_every_row_gives_the_same_whoever_made_it(folder, monkeypatch):
             assert found == found[:1] * len(found) and len(found) > 1, title
 
     asyncio.run(compare())
+
+
+# The commands ---------------------------------------------------------------
+
+
+def test_a_chapter_may_have_commands(tiny, capsys):
+    with (tiny / "bench.py").open("a") as file:
+        file.write('\n\ndef say(word="nothing"):\n    print("said", word)\n')
+        file.write('\n\nCOMMANDS = {"say": say}\n')
+    assert bench.main(["tiny", "say", "it"]) == 0
+    assert bench.main(["tiny", "say"]) == 0
+    assert bench.main(["tiny", "sing"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "said it\nsaid nothing\n"
+    assert err == "tiny has no sing, only ['say']\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        (("pending", "1000"), r" +waiting .*\n +1000( +-?\d+\.?\d*){4}\n"),
+        (("blocked", "3"), r"(\S.*: median +\d+\.\d us, p99 +\d+\.\d us\n){2}"),
+        (
+            ("soak", "0.5"),
+            r"\d+ done; [\d.]+ MB, \d+ descriptors; {'sleepers': 0, 'jobs': 0}\n",
+        ),
+    ],
+)
+def test_the_commands_of_chapter_4(command, printed, capfd):
+    pytest.importorskip("native_future_bridge")
+    assert bench.main(["native_future_bridge", *command]) == 0
+    assert re.fullmatch(printed, capfd.readouterr().out)

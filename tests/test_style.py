@@ -9,8 +9,9 @@ import pytest
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parent.parent
-C_FILES = sorted([*ROOT.glob("chapters/**/*.[ch]"), *ROOT.glob("common/*.h")])
-PYTHON = ["run.py", "chapters", "tools", "tests"]
+FOLDERS = ["chapters", "common", "examples", "tests"]
+C_FILES = sorted(path for name in FOLDERS for path in ROOT.glob(f"{name}/**/*.[ch]"))
+PYTHON = ["run.py", "chapters", "examples", "tools", "tests"]
 
 
 def run_tool(name, *arguments):

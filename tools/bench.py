@@ -1,12 +1,14 @@
 """Time what a chapter makes beside what Python makes, in turns, in one process.
 
 Run it: python3 run.py bench [CHAPTER] [--rounds N] [--json] [--peers]
+        python3 run.py bench CHAPTER COMMAND [WORD ...]
 
 chapters/NN_CHAPTER/bench.py has ROWS, the statements to time, by title; VARIANTS, for
 each way of making things the names that the statements use; and SHARED, names that
 all of them use. CLOCK, if it is there, is the clock; else it is the processor time of
 the thread, which does not count what other programs take. REPEATED, if it is there, is
-how often a statement stands in its loop. Every statement is timed with the names of
+how often a statement stands in its loop. COMMANDS, if they are there, are functions
+that print something else, and take words. Every statement is timed with the names of
 every variant, and the others are compared with the first, round by round.
 """
 
@@ -138,17 +140,22 @@ def evaluate(taken):
     return {"noise": noise, "variants": variants}
 
 
+def load(chapter):
+    """Return the names of bench.py in the folder `chapter`."""
+    sys.modules.pop("model", None)  # that of another chapter
+    sys.path.insert(0, str(chapter))
+    try:
+        return runpy.run_path(str(chapter / "bench.py"))
+    finally:
+        sys.path.remove(str(chapter))
+
+
 def bench(chapter, rounds, more, progress):
     """Time every row of the folder `chapter`, also for the variants `more`.
 
     Calls progress(title) before each row.
     """
-    sys.modules.pop("model", None)  # that of another chapter
-    sys.path.insert(0, str(chapter))
-    try:
-        given = runpy.run_path(str(chapter / "bench.py"))
-    finally:
-        sys.path.remove(str(chapter))
+    given = load(chapter)
     now = given.get("CLOCK", time.thread_time)
     repeated = given.get("REPEATED", REPEATED)
     variants = given["VARIANTS"] | more
@@ -284,18 +291,31 @@ def names_of_peers(chapter):
     return {peer: vars(module) for peer, module in built.items()}
 
 
+def run_command(chapter, name, *words):
+    """Call the command `name` of the folder `chapter`; return the exit status."""
+    commands = load(chapter).get("COMMANDS", {})
+    if name not in commands:
+        print(f"{chapter.name[3:]} has no {name}, only {[*commands]}", file=sys.stderr)
+        return 2
+    commands[name](*words)
+    return 0
+
+
 def main(arguments=None):
     """Time a chapter, or all that have a bench.py, and return the exit status."""
     folders = sorted(path.parent for path in ROOT.glob("chapters/[0-9]*_*/bench.py"))
     known = {folder.name[3:]: folder for folder in folders}
     parser = argparse.ArgumentParser(prog="run.py bench", description=SUMMARY)
     parser.add_argument("chapter", nargs="?", choices=known, help="default: all")
+    parser.add_argument("command", nargs="*", help="one of COMMANDS in its bench.py")
     parser.add_argument("--rounds", type=positive, default=150, help="default: 150")
     parser.add_argument("--json", action="store_true", help="print all that was found")
     parser.add_argument(
         "--peers", action="store_true", help="also time other libraries"
     )
     options = parser.parse_args(arguments)
+    if options.command:
+        return run_command(known[options.chapter], *options.command)
     report = {
         "python": python_build(),
         "chapters_build": chapter_build(TREE),

@@ -7,6 +7,7 @@ import ast
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -52,15 +53,20 @@ def main(*words):
     results = [tree / f"{name}.xml" for name in names]
     for path in results:
         path.unlink(missing_ok=True)
-    # One at a time: only then does meson show pytest's lines as they come.
-    meson = ["meson", "test", "-C", tree, "--no-rebuild", "-j1"]
+    # As many at a time as there are processors; each shows its lines at its end.
+    meson = ["meson", "test", "-C", tree, "--no-rebuild"]
     if "SEQUENCES" in os.environ:  # as many as somebody has time for
         meson.append("--timeout-multiplier=0")
-    status = subprocess.call([*meson, *(f"--suite={stem}" for stem in stems)])
-    if not words:
-        pytest = [sys.executable, "-m", "pytest", "--junitxml", results[-1], "tests"]
-        pytest += [f"--ignore=tests/test_{stem}.py" for stem in stems]
-        status = subprocess.call(pytest, cwd=ROOT) or status
+    meson += [f"--suite={stem}" for stem in stems]
+    pytest = [sys.executable, "-m", "pytest", "--junitxml", results[-1], "tests"]
+    pytest += [f"--ignore=tests/test_{stem}.py" for stem in stems]
+    with tempfile.TemporaryFile() as shown:
+        house = None if words else subprocess.Popen(pytest, cwd=ROOT, stdout=shown)
+        status = subprocess.call(meson)
+        if house is not None:
+            status = house.wait() or status
+            shown.seek(0)
+            print(shown.read().decode(errors="replace"))
     passed, failed, skipped = count(results)
     for reason, times in skipped.most_common():
         print(f"{times} skipped: {reason}")

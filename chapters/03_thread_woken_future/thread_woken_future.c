@@ -276,7 +276,7 @@ job_start(thread_woken_future_state *state, PyObject *future, PyObject *loop,
     job->loop = Py_NewRef(loop);
     job->complete = Py_NewRef(state->complete);
     job->x = x;
-    job->deadline = worker_deadline(delay);
+    job->deadline = thread_deadline(delay);
     if (worker_start(&job->worker) < 0) {
         PyObject *error = PyErr_GetRaisedException();
         job_abandon(&job->work);
