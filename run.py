@@ -6,7 +6,7 @@ usage: python3 run.py COMMAND
   test [CHAPTER ...]              run every test, or those of some chapters
   test [CHAPTER ...] --sanitize   chapters under AddressSanitizer and UBSan
   python [ARGS ...]               a Python that can import the chapters
-  bench [CHAPTER] [--peers]       time chapters beside `async def`, or more
+  bench [CHAPTER [COMMAND]]       time chapters beside `async def`, or more
   weave [--check]                 bring the sources into the book, or compare
   break CHAPTER [NAME]            see a deliberate mistake fail its test
   take CHAPTER DIR [--name NAME]  copy a chapter out as a project of its own

@@ -86,7 +86,7 @@ typedef struct {
 struct NativeFuture {
     const NativeKind *kind;
     const char *error; /* why it has failed, if C knows */
-    NativeState state; /* what the last poll has said */
+    NativeState state; /* what the last poll said; once dropped, cancelled */
 };
 
 /// Calling a native future

@@ -100,7 +100,7 @@ static inline void
 pool_end(PoolJob *job, const char *error)
 {
     pool.ended++;
-    promise_keep(&job->promise, error);
+    promise_fulfil(&job->promise, error);
 }
 
 static inline void *

@@ -15,7 +15,7 @@ typedef struct Promise Promise;
 
 typedef struct {
     /* Begin, with a reference more: somebody, in any thread, calls
-       promise_keep() later, once. Return NULL, or why that cannot be. */
+       promise_fulfil() later, once. Return NULL, or why that cannot be. */
     const char *(*begin)(Promise *self);
     /* Give the result to the future, in the thread of its owner. */
     void (*finish)(Promise *self, NativeFuture *future);
@@ -26,7 +26,7 @@ struct Promise {
     _Atomic(Waker *) waker; /* or NULL before it begins, and at the end */
     const char *error; /* why it has failed */
     atomic_int outcome; /* what the next poll will say */
-    atomic_int references; /* the future's, and of who will keep it */
+    atomic_int references; /* the future's, and of who will fulfil it */
 };
 
 /// Making and freeing
@@ -52,12 +52,12 @@ promise_release(Promise *self)
     }
 }
 
-/// Keeping it
+/// Fulfilling it
 
 /* Say that the result is there, or with `error` that there will be none, and
    drop the reference that begin() was called with. In any thread. */
 static inline void
-promise_keep(Promise *self, const char *error)
+promise_fulfil(Promise *self, const char *error)
 {
     int pending = NATIVE_PENDING;
     int outcome = error == NULL ? NATIVE_READY : NATIVE_FAILED;
@@ -92,7 +92,7 @@ native_promise_cancel(NativeFuture *future)
     waker_clear(&waker);
 }
 
-/* Let go of the promise, which somebody may still keep, but for nobody. */
+/* Let go of the promise, which somebody may still fulfil, but for nobody. */
 static inline void
 native_promise_leave(NativeFuture *future)
 {
@@ -119,7 +119,7 @@ native_promise_begin(NativePromise *self, Waker *waker)
     promise->references++;
     const char *error = promise->kind->begin(promise);
     if (error != NULL) {
-        promise_keep(promise, error);
+        promise_fulfil(promise, error);
     }
 }
 

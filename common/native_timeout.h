@@ -22,9 +22,9 @@ static const char native_timed_out[] = "timed out";
 
 /// Polling both
 
-/* If the time is over, cancel the child. Return 1 then, else 0. */
+/* If the limit ends now, cancel the child. Return 1 then, else 0. */
 static inline int
-timeout_is_over(NativeTimeout *self, Waker *waker)
+timeout_expires(NativeTimeout *self, Waker *waker)
 {
     if (self->limit.future.state != NATIVE_PENDING
         || native_poll(&self->limit.future, waker) == NATIVE_PENDING) {
@@ -50,7 +50,7 @@ timeout_poll(NativeFuture *future, Waker *waker)
 {
     NativeTimeout *self = (NativeTimeout *)future;
     NativeState state = native_poll(self->child, waker);
-    if (state == NATIVE_PENDING && timeout_is_over(self, waker)) {
+    if (state == NATIVE_PENDING && timeout_expires(self, waker)) {
         state = native_poll(self->child, waker);
     }
     if (state == NATIVE_PENDING) {

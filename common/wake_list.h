@@ -16,7 +16,7 @@ typedef struct WakeLink WakeLink;
 
 struct WakeLink {
     WakeLink *next;
-    atomic_int is_queued; /* it is in a list, and `next` belongs to that */
+    atomic_int is_queued; /* claimed: in a list, or on its way there */
 };
 
 typedef struct {
@@ -44,14 +44,14 @@ enum { WAKE_CLOSED = -1, WAKE_ADDED, WAKE_FIRST };
 static inline int
 wake_list_add(WakeList *list, WakeLink *link)
 {
-    WakeLink *last = atomic_load(&list->last);
+    WakeLink *seen = atomic_load(&list->last);
     do {
-        if (last == &wake_list_closed) {
+        if (seen == &wake_list_closed) {
             return WAKE_CLOSED;
         }
-        link->next = last;
-    } while (!atomic_compare_exchange_weak(&list->last, &last, link));
-    return last == NULL ? WAKE_FIRST : WAKE_ADDED;
+        link->next = seen;
+    } while (!atomic_compare_exchange_weak(&list->last, &seen, link));
+    return seen == NULL ? WAKE_FIRST : WAKE_ADDED;
 }
 
 /// In order

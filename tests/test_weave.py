@@ -426,6 +426,7 @@ FENCE = "```{}\nint x;\n```\n\nSee"
             "x.c) and",
             r"tiny.md:.*: the link \S+x.c leads to no file",
         ),
+        (PAGE, "tiny.c) and", "tiny.c#L1) and", r"tiny.c#L1 leads to a line without"),
         (PAGE, "(#tiny)", "(#x)", r"link #x has a dead anchor; \S+ has \['tiny'\]"),
         (INTRO, "#tiny", "#x", r"introduction.md:3: the link 01_tiny.md#x has a dead"),
         (README, "# Readme", "[x](../)", "README.md:1: the link ../ leads to no file"),

@@ -40,7 +40,7 @@ class NativeFuture:
     error = None
 
     def take(self):
-        """Return the result of what is READY, or raise why it is not."""
+        """Return the result of what is READY, or raise why it has FAILED."""
         if self.error is not None:
             raise self.error
         return self.value

@@ -39,7 +39,7 @@ measurement_done(void *user, double degrees, const char *error)
 {
     Measurement *self = user;
     self->degrees = degrees;
-    promise_keep(&self->promise, error);
+    promise_fulfil(&self->promise, error);
 }
 
 static const char *
