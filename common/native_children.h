@@ -45,8 +45,6 @@ child_get_result(PyObject *child)
 
 /// A coroutine of ours
 
-enum { DEEPEST = 100 };
-
 /* Return a new reference to `self` as a child, or NULL with an exception
    set. */
 static inline PyObject *
@@ -68,27 +66,41 @@ adopt_coroutine(Coroutine *self)
     return NULL;
 }
 
-/// A coroutine of Python
+/// A coroutine of somebody else
+
+/* Return 1 if `coroutine` has the attribute `name`, and that is neither None
+   nor False, else 0, or -1 with an exception set. */
+static inline int
+check_attribute(PyObject *coroutine, const char *name)
+{
+    PyObject *found;
+    int is_set = delegate_find(coroutine, name, &found);
+    if (is_set == 1) {
+        is_set = found != Py_None && found != Py_False;
+        Py_DECREF(found);
+    }
+    return is_set;
+}
 
 /* Return 0 if nobody runs or awaits `coroutine`, else -1 with an exception
    set. */
 static inline int
 check_idle(PyObject *coroutine)
 {
-    PyObject *running = PyObject_GetAttrString(coroutine, "cr_running");
-    if (running == NULL) {
-        return -1;
+    int is_used = check_attribute(coroutine, "cr_running");
+    if (is_used == 0) {
+        is_used = check_attribute(coroutine, "cr_await");
     }
-    Py_DECREF(running);
-    if (running == Py_True) {
+    if (is_used > 0) {
         PyErr_SetString(PyExc_RuntimeError,
                         "coroutine is being awaited already");
-        return -1;
     }
-    return coroutine_check_free(coroutine);
+    return is_used == 0 ? 0 : -1;
 }
 
 /// Any awaitable
+
+enum { DEEPEST = 100 };
 
 /* Return a child for `awaitable`, or NULL with an exception set. */
 static inline PyObject *
@@ -98,14 +110,15 @@ adopt(ChildState *state, PyObject *awaitable)
         && ((BridgeCoroutine *)awaitable)->depth < DEEPEST) {
         return adopt_coroutine((Coroutine *)awaitable);
     }
-    if (PyCoro_CheckExact(awaitable)) {
-        return check_idle(awaitable) < 0 ? NULL : child_new(state, awaitable);
-    }
     PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
     if (!generator_is_coroutine(awaitable)
         && (methods == NULL || methods->am_await == NULL)) {
         PyErr_Format(PyExc_TypeError, "'%.100s' object can't be awaited",
                      Py_TYPE(awaitable)->tp_name);
+        return NULL;
+    }
+    int is_coroutine = child_is_coroutine(state, awaitable);
+    if (is_coroutine < 0 || (is_coroutine && check_idle(awaitable) < 0)) {
         return NULL;
     }
     return child_new(state, awaitable);

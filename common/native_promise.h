@@ -17,8 +17,10 @@ typedef struct {
     /* Begin, with a reference more: somebody, in any thread, calls
        promise_fulfil() later, once. Return NULL, or why that cannot be. */
     const char *(*begin)(Promise *self);
-    /* Give the result to the future, in the thread of its owner. */
+    /* Give to the future what came of it, in the thread of its owner. */
     void (*finish)(Promise *self, NativeFuture *future);
+    /* Free what it has besides its own memory. In any thread; or NULL. */
+    void (*clear)(Promise *self);
 } PromiseKind;
 
 struct Promise {
@@ -47,9 +49,13 @@ promise_new(const PromiseKind *kind, size_t size)
 static inline void
 promise_release(Promise *self)
 {
-    if (atomic_fetch_sub(&self->references, 1) == 1) {
-        free(self);
+    if (atomic_fetch_sub(&self->references, 1) > 1) {
+        return;
     }
+    if (self->kind->clear != NULL) {
+        self->kind->clear(self);
+    }
+    free(self);
 }
 
 /// Fulfilling it
@@ -130,16 +136,15 @@ native_promise_poll(NativeFuture *future, Waker *waker)
     Promise *promise = self->promise;
     if (!self->has_begun && !promise_is_abandoned(promise)) {
         native_promise_begin(self, waker);
+        return NATIVE_PENDING;
     }
     NativeState outcome = (NativeState)atomic_load(&promise->outcome);
     if (outcome == NATIVE_PENDING) {
         return outcome;
     }
-    if (outcome == NATIVE_READY) {
-        promise->kind->finish(promise, future);
-    }
-    else if (outcome == NATIVE_FAILED) {
+    if (outcome != NATIVE_CANCELLED) {
         future->error = promise->error;
+        promise->kind->finish(promise, future);
     }
     native_promise_leave(future);
     return outcome;

@@ -145,19 +145,28 @@ child_poll(NativeFuture *native, Waker *waker)
 
 /// Cancelling a child
 
+/* Return 1 if asyncio takes `awaitable` for a coroutine, 0 if not, or -1 with
+   an exception set. */
+static inline int
+child_is_coroutine(ChildState *state, PyObject *awaitable)
+{
+    PyObject *answer = PyObject_CallOneArg(state->iscoroutine, awaitable);
+    int is_coroutine = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return is_coroutine;
+}
+
 /* Close an awaitable that nobody has started, if it is a coroutine. */
 static inline void
 child_close(Child *self)
 {
     ChildState *state = child_get_state(Py_TYPE(self));
-    PyObject *answer = NULL;
     int status = -1;
     if (state != NULL) {
-        answer = PyObject_CallOneArg(state->iscoroutine, self->awaitable);
+        status = child_is_coroutine(state, self->awaitable);
     }
-    if (answer != NULL) {
-        status = answer == Py_True ? delegate_close(self->awaitable) : 0;
-        Py_DECREF(answer);
+    if (status == 1) {
+        status = delegate_close(self->awaitable);
     }
     if (status < 0) {
         unraisable_report("closing", self->awaitable);

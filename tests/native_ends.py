@@ -152,7 +152,9 @@ def test_ten_thousand_native_futures_in_one_another(use, nest):
 @pytest.fixture(scope="module")
 def stack():
     """Return the stack, in KiB, that plain Python needs for a chain of coroutines."""
-    return small_stack(RECURSION, "built-plain", "unawaited-plain")
+    size = small_stack(RECURSION, "built-plain", "unawaited-plain")
+    # There Python counts calls, and one of a coroutine is several of C here.
+    return size * 2 if (3, 12) <= sys.version_info < (3, 14) else size
 
 
 @pytest.mark.parametrize("nest", NESTS)

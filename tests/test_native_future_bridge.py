@@ -293,7 +293,7 @@ def test_many_go_on_in_the_order_in_which_they_were_woken(bridge):
         async def note(number):
             order.append(await bridge.sleep(0.001 * number, number))
 
-        tasks = [asyncio.create_task(note(number)) for number in range(30, 0, -1)]
+        tasks = [asyncio.create_task(note(number)) for number in range(1, 31)]
         await turns(2)
         time.sleep(0.1)  # the loop hears of all of them at once
         await asyncio.gather(*tasks)

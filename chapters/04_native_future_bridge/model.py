@@ -8,7 +8,6 @@ Taught in book/04_native_future_bridge.md.
 import asyncio
 import functools
 import heapq
-import inspect
 import itertools
 import operator
 import os
@@ -284,12 +283,17 @@ class Timeout(NativeFuture):
 
 
 ### A coroutine that was never started
+def is_used(coroutine):
+    """Return whether somebody runs or awaits `coroutine`."""
+    names = "cr_running", "cr_await"
+    return any(getattr(coroutine, name, None) for name in names)
+
+
 def close_fresh(awaitable):
     """Close `awaitable` if it is a coroutine that nobody has started."""
     if not asyncio.iscoroutine(awaitable):
         return
-    is_native = isinstance(awaitable, types.CoroutineType)
-    if not is_native or inspect.getcoroutinestate(awaitable) == "CORO_CREATED":
+    if not is_used(awaitable):
         awaitable.close()
 
 
@@ -438,11 +442,11 @@ def make(name, native):
 
 def adopt(awaitable):
     """Return the native future of `awaitable`, or one that stands for it."""
+    if asyncio.iscoroutine(awaitable) and is_used(awaitable):
+        raise RuntimeError("coroutine is being awaited already")
     if isinstance(awaitable, types.CoroutineType):
         if awaitable.cr_frame is None:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        if awaitable.cr_await is not None or awaitable.cr_running:
-            raise RuntimeError("coroutine is being awaited already")
         if awaitable.cr_code is drive.__code__:
             native = awaitable.cr_frame.f_locals["native"]
             awaitable.close()

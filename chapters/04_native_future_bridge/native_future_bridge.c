@@ -329,7 +329,7 @@ PyDoc_STRVAR(counters_doc,
 "\n"
 "Return a dict that says how much is going on, in all of this process.\n"
 "\n"
-"sleepers wait for the timer, and jobs for the pool, which has done as many.\n"
+"sleepers wait for the timer, and jobs for the pool; done jobs are over.\n"
 "mailboxes belong to loops that are open; threads left wakes there, and had\n"
 "to write to a descriptor for some: writes.");
 
