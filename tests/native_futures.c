@@ -1053,6 +1053,84 @@ pool_runs(void)
     pool_rest();
 }
 
+/// A promise that is fulfilled at once
+
+typedef struct {
+    Promise promise;
+    atomic_int *cleared;
+} TestPromise;
+
+static const char *
+test_promise_begin(Promise *self)
+{
+    promise_fulfil(self, NULL);
+    return NULL;
+}
+
+static const char *
+test_promise_refuse(Promise *self)
+{
+    (void)self;
+    return test_error;
+}
+
+static void
+test_promise_finish(Promise *self, NativeFuture *future)
+{
+    (void)self;
+    (void)future;
+}
+
+static void
+test_promise_clear(Promise *self)
+{
+    ++*((TestPromise *)self)->cleared;
+}
+
+/* The first poll is pending, and has woken; then the promise ends, is cleared
+   once, and freed. It may also be dropped, or cancelled, in between. */
+static void
+promise_at_once(const PromiseKind *kind, NativeState outcome)
+{
+    for (int way = 0; way < 3; way++) {
+        Runner runner;
+        runner_init(&runner);
+        atomic_int cleared = 0;
+        NativePromise self;
+        Promise *promise = checked(promise_new(kind, sizeof(TestPromise)));
+        ((TestPromise *)promise)->cleared = &cleared;
+        native_promise_init(&self, promise);
+        NativeFuture *future = &self.future;
+        CHECK(native_poll(future, &runner.waker) == NATIVE_PENDING);
+        CHECK(runner.wakes == 1 && runner.references == 1 && cleared == 0);
+        if (way == 1) {
+            native_drop(future);
+        }
+        else {
+            if (way == 2) {
+                native_cancel(future);
+            }
+            NativeState expected = way == 2 ? NATIVE_CANCELLED : outcome;
+            CHECK(native_poll(future, &runner.waker) == expected);
+        }
+        CHECK(cleared == 1);
+        runner_end(&runner);
+    }
+}
+
+static void
+promises(void)
+{
+    PromiseKind kind = {
+        .begin = test_promise_begin,
+        .finish = test_promise_finish,
+        .clear = test_promise_clear,
+    };
+    promise_at_once(&kind, NATIVE_READY);
+    kind.begin = test_promise_refuse;
+    promise_at_once(&kind, NATIVE_FAILED);
+}
+
 /* A job that is cancelled before its first poll is none for the pool. */
 static void
 pool_never_begun(void)
@@ -2042,6 +2120,7 @@ static const struct {
     {"timer_crowd", timer_crowd},
     {"timer_race", timer_race},
     {"pool_runs", pool_runs},
+    {"promises", promises},
     {"pool_never_begun", pool_never_begun},
     {"pool_cancelled", pool_cancelled},
     {"pool_cancelled_running", pool_cancelled_running},

@@ -1786,6 +1786,22 @@ def test_a_coroutine_of_ours_that_waits_cannot_be_given(combine, bridge):
     assert run(main) == "goes on"
 
 
+def test_a_coroutine_of_another_module_that_waits_cannot_be_given(combine):
+    add = import_or_skip("handmade_coroutine").add
+
+    async def main():
+        gate = asyncio.get_running_loop().create_future()
+        child = add(gate, gate)
+        task = asyncio.create_task(child)
+        await turns(2)
+        with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+            combine(child)
+        gate.set_result(2)
+        return await asyncio.wait_for(task, PATIENCE)
+
+    assert run(main) == 4
+
+
 def test_a_coroutine_that_waits_cannot_be_given(combine):
     async def main():
         task = asyncio.create_task(soon_fails(KeyError()))
@@ -1983,6 +1999,22 @@ def test_a_loop_may_be_closed_with_coroutines_suspended_in_it(bridge, kind, how)
     del kept, loop
     collect()
     assert dead() is None
+    assert nothing_sleeps()
+
+
+def test_a_child_of_python_is_dropped_in_silence_when_its_loop_is_closed():
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    future.add_done_callback(print)  # which a closed loop refuses to call
+
+    async def begin():
+        coroutine = native.join(future, native.sleep(HOUR))
+        coroutine.send(None)
+        return coroutine
+
+    coroutine = loop.run_until_complete(begin())
+    loop.close()
+    coroutine.close()  # an unraisable exception would fail the test
     assert nothing_sleeps()
 
 
