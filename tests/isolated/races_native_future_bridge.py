@@ -10,6 +10,7 @@ import random
 import sys
 import time
 
+from growth import check_growth, eventually
 from native_future_bridge import compute, counters, join, select, sleep, timeout
 
 ROUNDS = 1000
@@ -131,15 +132,6 @@ def lost():
     asyncio.run(main())
 
 
-def eventually(condition, what):
-    """Wait until condition(), and fail if that takes a minute."""
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    sys.exit(what)
-
-
 def measure():
     """Return the numbers of mailboxes, descriptors and blocks, with nothing alive."""
     for _ in range(3):
@@ -154,14 +146,4 @@ def measure():
     return mailboxes, len(os.listdir(f"{PROC}/fd")), blocks
 
 
-case = globals()[sys.argv[1]]
-case()
-for _ in range(5):  # a leak shows each time, the noise of the interpreter does not
-    before = measure()
-    case()
-    grown = [b - a for a, b in zip(before, measure(), strict=True)]
-    print("mailboxes, descriptors and blocks grew by", grown)
-    if grown[:2] == [0, 0] and grown[2] < ROUNDS // 4:
-        break
-else:
-    sys.exit("something leaks")
+check_growth(globals()[sys.argv[1]], measure, ROUNDS // 4)

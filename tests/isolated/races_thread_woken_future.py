@@ -8,6 +8,7 @@ import sys
 import time
 
 import thread_woken_future
+from growth import check_growth, eventually
 from thread_woken_future import count_threads
 
 start = getattr(thread_woken_future, sys.argv[1])
@@ -96,15 +97,6 @@ def run():
         assert task.cancelled() or task.result() is None
 
 
-def eventually(condition, what):
-    """Wait until condition(), and fail if that takes a minute."""
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    sys.exit(what)
-
-
 def measure():
     """Return the numbers of threads, descriptors and blocks, with nothing alive."""
     eventually(lambda: count_threads() == 0, "threads are alive")
@@ -117,14 +109,4 @@ def measure():
     return 1, len(os.listdir(f"{PROC}/fd")), blocks
 
 
-case = globals()[sys.argv[2]]
-case()
-for _ in range(5):  # a leak shows each time, the noise of the interpreter does not
-    before = measure()
-    case()
-    grown = [b - a for a, b in zip(before, measure(), strict=True)]
-    print("threads, descriptors and blocks grew by", grown)
-    if grown[:2] == [0, 0] and grown[2] < ROUNDS // 4:
-        break
-else:
-    sys.exit("something leaks")
+check_growth(globals()[sys.argv[2]], measure, ROUNDS // 4)

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import threading
 
-from subinterpreters import interpreters
+from subinterpreters import failures, run
 
 PLAIN = f"""
 import sys
@@ -64,18 +64,6 @@ if KIND == "native":
     CODE = OURS
 
 
-def run(code):
-    """Run `code` in an interpreter of its own."""
-    interpreter = interpreters.create()
-    try:
-        failure = interpreters.run_string(interpreter, code)
-    except RuntimeError as error:  # up to 3.12
-        failure = error
-    if failure is not None:
-        failures.append(str(failure))
-    interpreters.destroy(interpreter)
-
-
 def use():
     """Several, one after the other, and one after the end of another."""
     run(CODE)
@@ -109,7 +97,6 @@ def together():
         thread.join()
 
 
-failures = []
 globals()[CASE]()
 if failures:
     sys.exit(failures[0])

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import threading
 
-from subinterpreters import interpreters
+from subinterpreters import failures, interpreters, run
 
 PLAIN = f"""
 import sys
@@ -84,18 +84,6 @@ if KIND == "native" and CASE != "left":
     CODE = OURS
 
 
-def run(code):
-    """Run `code` in an interpreter of its own."""
-    interpreter = interpreters.create()
-    try:
-        failure = interpreters.run_string(interpreter, code)
-    except RuntimeError as error:  # up to 3.12
-        failure = error
-    if failure is not None:
-        failures.append(str(failure))
-    interpreters.destroy(interpreter)
-
-
 def use():
     """Several, one after the other, and one after the end of another."""
     run(CODE)
@@ -137,7 +125,6 @@ def left():
         failures.append(str(failure))
 
 
-failures = []
 kept = []
 globals()[CASE]()
 if failures:
